@@ -1,0 +1,104 @@
+package options
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type config struct {
+	BindAddress string   `json:"bindAddress,omitempty"`
+	Leader      leader   `json:"leader"`
+	Paths       []string `json:"paths,omitempty"`
+}
+
+type leader struct {
+	Seconds int `json:"seconds"`
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestOriginOfEachValue(t *testing.T) {
+	c := config{BindAddress: "0.0.0.0", Leader: leader{Seconds: 15}}
+	s := New("kube-test")
+	s.Flags().StringSliceVar(&c.Paths, "paths", nil, "")
+	s.Flags().String("name", "x", "")
+	s.Inert("cloud-provider", InertString, "there is no cloud provider")
+	s.Bind("paths", "paths[0]")
+	if err := s.Parse([]string{"--paths=/flag", "--cloud-provider=external"}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "c.yaml", "# comment\nleader:\n  seconds: 20\npaths: [/file]\n")
+	if err := s.LoadFile(path, &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ReapplyFlags(); err != nil {
+		t.Fatal(err)
+	}
+	want := []Option{
+		{Name: "--cloud-provider", Value: "[external]", Default: "[]", Origin: Origin{Kind: Flag}, Inert: "there is no cloud provider"},
+		{Name: "--name", Value: "x", Default: "x"},
+		{Name: "--paths", Value: "[/flag]", Default: "[]", Origin: Origin{Kind: Flag}},
+		{Name: "bindAddress", Value: "0.0.0.0", Default: "0.0.0.0"},
+		{Name: "leader.seconds", Value: "20", Default: "15", Origin: Origin{Kind: File, Source: path, Line: 3}},
+		{Name: "paths[0]", Value: "/flag", Default: "/flag", Origin: Origin{Kind: Flag}},
+	}
+	if diff := cmp.Diff(want, s.List()); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+}
+
+func TestErrorsNameTheCulprit(t *testing.T) {
+	for scenario, tc := range map[string]struct {
+		args []string
+		file string
+		want string
+	}{
+		"unknown flag":  {args: []string{"--frobnicate=1"}, want: "--frobnicate"},
+		"bad value":     {args: []string{"--count=many"}, want: "--count"},
+		"argument":      {args: []string{"serve"}, want: `"serve"`},
+		"unknown key":   {file: "bindAdress: x\n", want: `"bindAdress"`},
+		"duplicate key": {file: "leader: {seconds: 1}\nleader: {seconds: 2}\n", want: "leader"},
+		"wrong type":    {file: "leader: {seconds: soon}\n", want: "seconds"},
+	} {
+		t.Run(scenario, func(t *testing.T) {
+			s := New("kube-test")
+			s.Flags().Int("count", 1, "")
+			err := s.Parse(tc.args, io.Discard)
+			if tc.file != "" {
+				err = s.LoadFile(write(t, "c.yaml", tc.file), &config{})
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v: want one line naming %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestDropInsWinInOrder(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"10-a.conf": "leader: {seconds: 1}\n", "20-b.conf": "leader: {seconds: 2}\n", "x.yaml": "leader: {seconds: 3}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, s := config{}, New("kube-test")
+	if err := s.LoadDropIns(dir, &c); err != nil {
+		t.Fatal(err)
+	}
+	got := s.List()
+	if c.Leader.Seconds != 2 || got[0].Origin.Kind != DropIn || !strings.HasSuffix(got[0].Origin.Source, "20-b.conf") {
+		t.Errorf("config %+v, options %+v: want 2 from 20-b.conf", c, got)
+	}
+}

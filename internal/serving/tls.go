@@ -1,0 +1,163 @@
+package serving
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	certutil "k8s.io/client-go/util/cert"
+)
+
+func tlsVersion(name string) (uint16, error) {
+	switch name {
+	case "", "VersionTLS12":
+		return tls.VersionTLS12, nil
+	case "VersionTLS13":
+		return tls.VersionTLS13, nil
+	}
+	return 0, fmt.Errorf("--tls-min-version: unknown version %q: want VersionTLS12 or VersionTLS13", name)
+}
+
+func cipherSuites(names []string) ([]uint16, error) {
+	var out []uint16
+	for _, n := range names {
+		i := slices.IndexFunc(tls.CipherSuites(), func(s *tls.CipherSuite) bool { return s.Name == n })
+		if i < 0 {
+			return nil, fmt.Errorf("--tls-cipher-suites: unknown or insecure suite %q", n)
+		}
+		out = append(out, tls.CipherSuites()[i].ID)
+	}
+	return out, nil
+}
+
+// reloadInterval is the least time between looks at a file for a change.
+const reloadInterval = 5 * time.Second
+
+// KeyPair is a certificate and key in files, read again when they change.
+// It is safe for concurrent use.
+type KeyPair struct {
+	certFile, keyFile string
+
+	mu      sync.Mutex // guards what follows
+	cert    *tls.Certificate
+	stamp   [2]time.Time
+	checked time.Time
+}
+
+// NewKeyPair reads the files once, so that a wrong one is known at the start.
+func NewKeyPair(certFile, keyFile string) (*KeyPair, error) {
+	k := &KeyPair{certFile: certFile, keyFile: keyFile}
+	if _, err := k.Get(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Get returns the current certificate; after a failed reload, the last good.
+func (k *KeyPair) Get() (*tls.Certificate, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cert != nil && time.Since(k.checked) < reloadInterval {
+		return k.cert, nil
+	}
+	k.checked = time.Now()
+	stamp := [2]time.Time{modTime(k.certFile), modTime(k.keyFile)}
+	if k.cert != nil && stamp == k.stamp {
+		return k.cert, nil
+	}
+	cert, err := tls.LoadX509KeyPair(k.certFile, k.keyFile)
+	if err != nil {
+		if k.cert != nil {
+			return k.cert, nil
+		}
+		return nil, fmt.Errorf("load certificate %s and key %s: %w", k.certFile, k.keyFile, err)
+	}
+	k.cert, k.stamp = &cert, stamp
+	return k.cert, nil
+}
+
+func modTime(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// selfSigned makes a serving certificate, or reads the one it made before.
+func selfSigned(component, dir string, address net.IP) (tls.Certificate, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = component
+	}
+	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	if address != nil && !address.IsUnspecified() {
+		ips = append(ips, address)
+	}
+	if dir != "" {
+		certFile, keyFile := filepath.Join(dir, component+".crt"), filepath.Join(dir, component+".key")
+		if cert, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil {
+			return cert, nil
+		}
+		certPEM, keyPEM, err := certutil.GenerateSelfSignedCertKey(host, ips, []string{"localhost"})
+		if err != nil {
+			return tls.Certificate{}, fmt.Errorf("make self-signed certificate: %w", err)
+		}
+		if err := certutil.WriteCert(certFile, certPEM); err != nil {
+			return tls.Certificate{}, fmt.Errorf("write self-signed certificate: %w", err)
+		}
+		if err := os.WriteFile(keyFile, keyPEM, 0o600); err != nil {
+			return tls.Certificate{}, fmt.Errorf("write self-signed key: %w", err)
+		}
+		return tls.X509KeyPair(certPEM, keyPEM)
+	}
+	certPEM, keyPEM, err := certutil.GenerateSelfSignedCertKey(host, ips, []string{"localhost"})
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make self-signed certificate: %w", err)
+	}
+	return tls.X509KeyPair(certPEM, keyPEM)
+}
+
+// CAFile is a bundle of CAs in a file, read again when it changes. It is safe
+// for concurrent use.
+type CAFile struct {
+	path string
+
+	mu      sync.Mutex // guards what follows
+	pool    *x509.CertPool
+	stamp   time.Time
+	checked time.Time
+}
+
+// NewCAFile reads the file once.
+func NewCAFile(path string) (*CAFile, error) {
+	c := &CAFile{path: path}
+	if c.Pool() == nil {
+		return nil, fmt.Errorf("read CA file %s: no certificate in it", path)
+	}
+	return c, nil
+}
+
+// Pool returns the current CAs; after a failed reload, the last good ones.
+func (c *CAFile) Pool() *x509.CertPool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pool != nil && time.Since(c.checked) < reloadInterval {
+		return c.pool
+	}
+	c.checked = time.Now()
+	stamp := modTime(c.path)
+	if c.pool != nil && stamp.Equal(c.stamp) {
+		return c.pool
+	}
+	if pool, err := certutil.NewPool(c.path); err == nil {
+		c.pool, c.stamp = pool, stamp
+	}
+	return c.pool
+}
