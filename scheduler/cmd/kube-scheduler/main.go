@@ -1,0 +1,32 @@
+// Command kube-scheduler assigns pods to nodes.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"flagship/internal/options"
+	"flagship/internal/process"
+	"flagship/scheduler/internal/app"
+	"flagship/scheduler/internal/config"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	cfg, err := config.Load(os.Args[1:], os.Stdout)
+	if errors.Is(err, options.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		ctx, stop := process.SignalContext()
+		defer stop()
+		err = app.Run(ctx, cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kube-scheduler:", err)
+		return 1
+	}
+	return 0
+}
