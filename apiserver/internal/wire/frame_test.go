@@ -124,7 +124,7 @@ func TestScanMeta(t *testing.T) {
 
 func TestJSONResourceVersion(t *testing.T) {
 	for in, want := range map[string]string{
-		`{"metadata":{}}`:                                           `{"metadata":{"resourceVersion":"8"}}`,
+		`{"metadata":{}}`: `{"metadata":{"resourceVersion":"8"}}`,
 		`{"a":{"metadata":{"x":1}},"metadata": {"name":"n"}}`:       `{"a":{"metadata":{"x":1}},"metadata": {"resourceVersion":"8","name":"n"}}`,
 		`{"metadata":{"name":"n","resourceVersion":"1","z":"}\""}}`: `{"metadata":{"name":"n","resourceVersion":"8","z":"}\""}}`,
 		`{"spec":1}`: "",

@@ -326,7 +326,9 @@ func rendersItself(t reflect.Type) bool {
 }
 
 // isMessage says whether a named slice is a message of its own on the wire rather than a repeated field.
-func isMessage(t reflect.Type) bool { return reflect.PointerTo(t).Implements(reflect.TypeFor[unmarshaler]()) }
+func isMessage(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[unmarshaler]())
+}
 
 func (c *compiler) value(t reflect.Type) (value, error) {
 	if known := wellKnown(t); known != opMessage {
