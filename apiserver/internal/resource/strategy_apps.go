@@ -1,0 +1,236 @@
+package resource
+
+import (
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+func controllerRevision() Strategy { return Strategy{Unconditional: true} }
+
+func quarter() intstr.IntOrString { return intstr.FromString("25%") }
+
+func daemonSet() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(d *appsv1.DaemonSet) {
+			defaultPodSpec(&d.Spec.Template.Spec)
+			fill(&d.Spec.UpdateStrategy.Type, appsv1.RollingUpdateDaemonSetStrategyType)
+			if d.Spec.UpdateStrategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
+				set(&d.Spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateDaemonSet{})
+				set(&d.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+				set(&d.Spec.UpdateStrategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
+			}
+			set(&d.Spec.RevisionHistoryLimit, 10)
+		}),
+		PrepareCreate: typed(func(d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} }),
+	}
+}
+
+func deployment() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(d *appsv1.Deployment) {
+			defaultPodSpec(&d.Spec.Template.Spec)
+			set(&d.Spec.Replicas, 1)
+			fill(&d.Spec.Strategy.Type, appsv1.RollingUpdateDeploymentStrategyType)
+			if d.Spec.Strategy.Type == appsv1.RollingUpdateDeploymentStrategyType {
+				set(&d.Spec.Strategy.RollingUpdate, appsv1.RollingUpdateDeployment{})
+				set(&d.Spec.Strategy.RollingUpdate.MaxUnavailable, quarter())
+				set(&d.Spec.Strategy.RollingUpdate.MaxSurge, quarter())
+			}
+			set(&d.Spec.RevisionHistoryLimit, 10)
+			set(&d.Spec.ProgressDeadlineSeconds, 600)
+		}),
+		PrepareCreate: typed(func(d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} }),
+	}
+}
+
+func replicaSet() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(r *appsv1.ReplicaSet) {
+			defaultPodSpec(&r.Spec.Template.Spec)
+			set(&r.Spec.Replicas, 1)
+		}),
+		PrepareCreate: typed(func(r *appsv1.ReplicaSet) { r.Status = appsv1.ReplicaSetStatus{} }),
+		FieldNames:    []string{"status.replicas"},
+		Fields: fielded(func(r *appsv1.ReplicaSet) map[string]string {
+			return map[string]string{"status.replicas": strconv.Itoa(int(r.Status.Replicas))}
+		}),
+	}
+}
+
+func statefulSet() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(s *appsv1.StatefulSet) {
+			defaultPodSpec(&s.Spec.Template.Spec)
+			fill(&s.Spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
+			fill(&s.Spec.UpdateStrategy.Type, appsv1.RollingUpdateStatefulSetStrategyType)
+			if s.Spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+				set(&s.Spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
+				set(&s.Spec.UpdateStrategy.RollingUpdate.Partition, 0)
+				set(&s.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+			}
+			set(&s.Spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
+			fill(&s.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
+			fill(&s.Spec.PersistentVolumeClaimRetentionPolicy.WhenScaled, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
+			set(&s.Spec.Replicas, 1)
+			set(&s.Spec.RevisionHistoryLimit, 10)
+			for i := range s.Spec.VolumeClaimTemplates {
+				c := &s.Spec.VolumeClaimTemplates[i]
+				c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim"
+				fill(&c.Status.Phase, corev1.ClaimPending)
+				set(&c.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+			}
+		}),
+		PrepareCreate: typed(func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} }),
+	}
+}
+
+// jobLabels are the labels of a job's pods, the old names beside the new.
+const (
+	legacyJobName = "job-name"
+	legacyJobUID  = "controller-uid"
+)
+
+func defaultJobSpec(s *batchv1.JobSpec) {
+	defaultPodSpec(&s.Template.Spec)
+	if s.Completions == nil && s.Parallelism == nil {
+		set(&s.Completions, 1)
+	}
+	set(&s.Parallelism, 1)
+	set(&s.CompletionMode, batchv1.NonIndexedCompletion)
+	if s.BackoffLimit == nil {
+		limit := int32(6)
+		if s.BackoffLimitPerIndex != nil {
+			limit = 1<<31 - 1
+		}
+		s.BackoffLimit = &limit
+	}
+	set(&s.Suspend, false)
+	if s.PodFailurePolicy != nil {
+		for i := range s.PodFailurePolicy.Rules {
+			for j := range s.PodFailurePolicy.Rules[i].OnPodConditions {
+				fill(&s.PodFailurePolicy.Rules[i].OnPodConditions[j].Status, corev1.ConditionTrue)
+			}
+		}
+	}
+	if s.PodReplacementPolicy == nil {
+		policy := batchv1.TerminatingOrFailed
+		if s.PodFailurePolicy != nil {
+			policy = batchv1.Failed
+		}
+		s.PodReplacementPolicy = &policy
+	}
+}
+
+func job() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(j *batchv1.Job) {
+			if len(j.Labels) == 0 {
+				j.Labels = j.Spec.Template.Labels
+			}
+			defaultJobSpec(&j.Spec)
+		}),
+		PrepareCreate: typed(func(j *batchv1.Job) {
+			j.Status = batchv1.JobStatus{}
+			if j.Spec.ManualSelector == nil || !*j.Spec.ManualSelector {
+				selectOwnPods(j)
+			}
+		}),
+		PrepareUpdate: typed2(func(j, old *batchv1.Job) { j.Status = old.Status }),
+		FieldNames:    []string{"status.successful"},
+		Fields: fielded(func(j *batchv1.Job) map[string]string {
+			return map[string]string{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
+		}),
+	}
+}
+
+// selectOwnPods makes a job's selector from its UID, so that no two jobs share
+// pods.
+func selectOwnPods(j *batchv1.Job) {
+	t := &j.Spec.Template
+	if t.Labels == nil {
+		t.Labels = map[string]string{}
+	}
+	uid := string(j.UID)
+	for k, v := range map[string]string{
+		legacyJobName: j.Name, batchv1.JobNameLabel: j.Name, legacyJobUID: uid, batchv1.ControllerUidLabel: uid,
+	} {
+		if _, ok := t.Labels[k]; !ok {
+			t.Labels[k] = v
+		}
+	}
+	if j.Spec.Selector == nil {
+		j.Spec.Selector = &metav1.LabelSelector{}
+	}
+	if j.Spec.Selector.MatchLabels == nil {
+		j.Spec.Selector.MatchLabels = map[string]string{}
+	}
+	if _, ok := j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel]; !ok {
+		j.Spec.Selector.MatchLabels[batchv1.ControllerUidLabel] = uid
+	}
+}
+
+func cronJob() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(c *batchv1.CronJob) {
+			fill(&c.Spec.ConcurrencyPolicy, batchv1.AllowConcurrent)
+			set(&c.Spec.Suspend, false)
+			set(&c.Spec.SuccessfulJobsHistoryLimit, 3)
+			set(&c.Spec.FailedJobsHistoryLimit, 1)
+			defaultPodSpec(&c.Spec.JobTemplate.Spec.Template.Spec)
+		}),
+		PrepareCreate: typed(func(c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} }),
+	}
+}
+
+func autoscaler() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default: typed(func(h *autoscalingv2.HorizontalPodAutoscaler) {
+			set(&h.Spec.MinReplicas, 1)
+			if len(h.Spec.Metrics) == 0 {
+				percent := int32(80)
+				h.Spec.Metrics = []autoscalingv2.MetricSpec{{
+					Type: autoscalingv2.ResourceMetricSourceType,
+					Resource: &autoscalingv2.ResourceMetricSource{
+						Name:   corev1.ResourceCPU,
+						Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &percent},
+					},
+				}}
+			}
+		}),
+		PrepareCreate: typed(func(h *autoscalingv2.HorizontalPodAutoscaler) {
+			h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
+		}),
+	}
+}
+
+func autoscalerV1() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default:       typed(func(h *autoscalingv1.HorizontalPodAutoscaler) { set(&h.Spec.MinReplicas, 1) }),
+		PrepareCreate: typed(func(h *autoscalingv1.HorizontalPodAutoscaler) {
+			h.Status = autoscalingv1.HorizontalPodAutoscalerStatus{}
+		}),
+	}
+}
+
+func disruptionBudget() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		PrepareCreate: typed(func(p *policyv1.PodDisruptionBudget) { p.Status = policyv1.PodDisruptionBudgetStatus{} }),
+	}
+}

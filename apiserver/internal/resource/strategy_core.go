@@ -1,0 +1,338 @@
+package resource
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func configMap() Strategy { return Strategy{Unconditional: true} }
+
+func endpoints() Strategy {
+	return Strategy{Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
+		for i := range e.Subsets {
+			for j := range e.Subsets[i].Ports {
+				fill(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
+			}
+		}
+	})}
+}
+
+func event() Strategy {
+	return Strategy{
+		Unconditional: true, CreateOnUpdate: true,
+		FieldNames: []string{
+			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+			"involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
+			"reason", "reportingComponent", "source", "type",
+		},
+		Fields: fielded(func(e *corev1.Event) map[string]string {
+			source := e.Source.Component
+			if source == "" {
+				source = e.ReportingController
+			}
+			o := e.InvolvedObject
+			return map[string]string{
+				"involvedObject.kind": o.Kind, "involvedObject.namespace": o.Namespace, "involvedObject.name": o.Name,
+				"involvedObject.uid": string(o.UID), "involvedObject.apiVersion": o.APIVersion,
+				"involvedObject.resourceVersion": o.ResourceVersion, "involvedObject.fieldPath": o.FieldPath,
+				"reason": e.Reason, "reportingComponent": e.ReportingController, "source": source, "type": e.Type,
+			}
+		}),
+	}
+}
+
+func limitRange() Strategy {
+	return Strategy{Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
+		for i := range l.Spec.Limits {
+			defaultLimit(&l.Spec.Limits[i])
+		}
+	})}
+}
+
+// defaultLimit derives a container limit's defaults from each other.
+func defaultLimit(item *corev1.LimitRangeItem) {
+	if item.Type != corev1.LimitTypeContainer {
+		return
+	}
+	if item.Default == nil {
+		item.Default = corev1.ResourceList{}
+	}
+	if item.DefaultRequest == nil {
+		item.DefaultRequest = corev1.ResourceList{}
+	}
+	inherit(item.Default, item.Max)
+	inherit(item.DefaultRequest, item.Default)
+	inherit(item.DefaultRequest, item.Min)
+}
+
+func inherit(to, from corev1.ResourceList) {
+	for name, q := range from {
+		if _, ok := to[name]; !ok {
+			to[name] = q.DeepCopy()
+		}
+	}
+}
+
+func namespace() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default: typed(func(n *corev1.Namespace) {
+			if n.Name == "" {
+				return
+			}
+			if n.Labels == nil {
+				n.Labels = map[string]string{}
+			}
+			n.Labels[corev1.LabelMetadataName] = n.Name
+		}),
+		PrepareCreate: typed(func(n *corev1.Namespace) {
+			n.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
+			for _, f := range n.Spec.Finalizers {
+				if f == corev1.FinalizerKubernetes {
+					return
+				}
+			}
+			n.Spec.Finalizers = append(n.Spec.Finalizers, corev1.FinalizerKubernetes)
+		}),
+		PrepareUpdate: typed2(func(n, old *corev1.Namespace) { n.Spec.Finalizers = old.Spec.Finalizers }),
+		FieldNames:    []string{"status.phase"},
+		Fields: fielded(func(n *corev1.Namespace) map[string]string {
+			return map[string]string{"status.phase": string(n.Status.Phase)}
+		}),
+	}
+}
+
+func node() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default: typed(func(n *corev1.Node) {
+			if n.Status.Allocatable == nil && n.Status.Capacity != nil {
+				n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+			}
+		}),
+		PrepareUpdate: typed2(func(n, old *corev1.Node) {
+			// The CIDRs are set once; DoNotUseExternalID is kept as it was.
+			if len(old.Spec.PodCIDRs) > 0 && len(n.Spec.PodCIDRs) == 0 {
+				n.Spec.PodCIDR, n.Spec.PodCIDRs = old.Spec.PodCIDR, old.Spec.PodCIDRs
+			}
+		}),
+		FieldNames: []string{"spec.unschedulable"},
+		Fields: fielded(func(n *corev1.Node) map[string]string {
+			return map[string]string{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}
+		}),
+	}
+}
+
+func volumeClaim() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default: typed(func(c *corev1.PersistentVolumeClaim) {
+			fill(&c.Status.Phase, corev1.ClaimPending)
+			set(&c.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+		}),
+		PrepareCreate: typed(func(c *corev1.PersistentVolumeClaim) {
+			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			sameDataSource(&c.Spec)
+		}),
+	}
+}
+
+// sameDataSource keeps dataSource and dataSourceRef equal where only one of
+// them is given and it names no namespace.
+func sameDataSource(s *corev1.PersistentVolumeClaimSpec) {
+	switch {
+	case s.DataSource != nil && s.DataSourceRef == nil:
+		s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: s.DataSource.APIGroup, Kind: s.DataSource.Kind, Name: s.DataSource.Name}
+	case s.DataSource == nil && s.DataSourceRef != nil && s.DataSourceRef.Namespace == nil:
+		s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: s.DataSourceRef.APIGroup, Kind: s.DataSourceRef.Kind, Name: s.DataSourceRef.Name}
+	}
+}
+
+func volume() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default: typed(func(v *corev1.PersistentVolume) {
+			fill(&v.Status.Phase, corev1.VolumePending)
+			fill(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
+			set(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+			if v.Spec.HostPath != nil {
+				set(&v.Spec.HostPath.Type, corev1.HostPathUnset)
+			}
+		}),
+		PrepareCreate: typed(func(v *corev1.PersistentVolume) {
+			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending}
+		}),
+	}
+}
+
+func pod() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(defaultPod),
+		PrepareCreate: typed(func(p *corev1.Pod) {
+			p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOS(p)}
+			gated(p)
+		}),
+		PrepareUpdate: typed2(func(p, old *corev1.Pod) {
+			p.Status = old.Status
+			p.DeletionTimestamp = old.DeletionTimestamp
+		}),
+		PrepareStatus: typed2(func(p, old *corev1.Pod) {
+			p.Status.QOSClass = old.Status.QOSClass
+		}),
+		FieldNames: []string{
+			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+			"status.phase", "status.podIP", "status.nominatedNodeName",
+		},
+		Fields: fielded(func(p *corev1.Pod) map[string]string {
+			return map[string]string{
+				"spec.nodeName": p.Spec.NodeName, "spec.restartPolicy": string(p.Spec.RestartPolicy),
+				"spec.schedulerName": p.Spec.SchedulerName, "spec.serviceAccountName": p.Spec.ServiceAccountName,
+				"spec.hostNetwork": strconv.FormatBool(p.Spec.HostNetwork), "status.phase": string(p.Status.Phase),
+				"status.podIP": p.Status.PodIP, "status.nominatedNodeName": p.Status.NominatedNodeName,
+			}
+		}),
+		GraceSeconds: func(obj anyObject, asked *int64) *int64 { return podGrace(obj.(*corev1.Pod), asked) },
+	}
+}
+
+// podGrace is how long a pod may take to end: what was asked, else what its
+// spec says, and nothing for a pod that no kubelet runs.
+func podGrace(p *corev1.Pod, asked *int64) *int64 {
+	grace := int64(0)
+	if asked != nil {
+		grace = *asked
+	} else if p.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *p.Spec.TerminationGracePeriodSeconds
+	}
+	if p.Spec.NodeName == "" || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+		grace = 0
+	}
+	if grace < 0 {
+		grace = 1
+	}
+	return &grace
+}
+
+// gated marks a pod with scheduling gates, KEP-3521.
+func gated(p *corev1.Pod) {
+	if len(p.Spec.SchedulingGates) == 0 {
+		return
+	}
+	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated,
+		Message: "Scheduling is blocked due to non-empty scheduling gates",
+	})
+}
+
+// QOS is a pod's quality-of-service class, from cpu and memory alone.
+func QOS(p *corev1.Pod) corev1.PodQOSClass {
+	if r := p.Spec.Resources; r != nil && len(r.Requests)+len(r.Limits) > 0 {
+		return classOf(r.Requests, r.Limits)
+	}
+	class := corev1.PodQOSClass("")
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			c := classOf(list[i].Resources.Requests, list[i].Resources.Limits)
+			if class != "" && class != c {
+				c = corev1.PodQOSBurstable
+			}
+			class = c
+		}
+	}
+	if class == "" {
+		class = corev1.PodQOSBestEffort
+	}
+	return class
+}
+
+func classOf(requests, limits corev1.ResourceList) corev1.PodQOSClass {
+	any, every := false, true
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		request, limit := requests[name], limits[name]
+		any = any || !request.IsZero() || !limit.IsZero()
+		every = every && !limit.IsZero() && (request.IsZero() || request.Cmp(limit) == 0)
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case every:
+		return corev1.PodQOSGuaranteed
+	}
+	return corev1.PodQOSBurstable
+}
+
+func podTemplate() Strategy {
+	return Strategy{Unconditional: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
+}
+
+func replicationController() Strategy {
+	return Strategy{
+		Unconditional: true, Generation: true,
+		Default: typed(func(rc *corev1.ReplicationController) {
+			if rc.Spec.Template != nil {
+				if len(rc.Spec.Selector) == 0 {
+					rc.Spec.Selector = rc.Spec.Template.Labels
+				}
+				if len(rc.Labels) == 0 {
+					rc.Labels = rc.Spec.Template.Labels
+				}
+				defaultPodSpec(&rc.Spec.Template.Spec)
+			}
+			set(&rc.Spec.Replicas, 1)
+		}),
+		PrepareCreate: typed(func(rc *corev1.ReplicationController) { rc.Status = corev1.ReplicationControllerStatus{} }),
+		FieldNames:    []string{"status.replicas"},
+		Fields: fielded(func(rc *corev1.ReplicationController) map[string]string {
+			return map[string]string{"status.replicas": strconv.Itoa(int(rc.Status.Replicas))}
+		}),
+	}
+}
+
+func resourceQuota() Strategy {
+	return Strategy{Unconditional: true, PrepareCreate: typed(func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} })}
+}
+
+func secret() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default:       typed(func(s *corev1.Secret) { fill(&s.Type, corev1.SecretTypeOpaque) }),
+		PrepareCreate: typed(mergeStringData),
+		PrepareUpdate: typed2(func(s, old *corev1.Secret) {
+			mergeStringData(s)
+			// An update that leaves the type out keeps it.
+			if len(s.Type) == 0 {
+				s.Type = old.Type
+			}
+		}),
+		FieldNames: []string{"type"},
+		Fields: fielded(func(s *corev1.Secret) map[string]string {
+			return map[string]string{"type": string(s.Type)}
+		}),
+	}
+}
+
+func mergeStringData(s *corev1.Secret) {
+	if len(s.StringData) > 0 && s.Data == nil {
+		s.Data = map[string][]byte{}
+	}
+	for k, v := range s.StringData {
+		s.Data[k] = []byte(v)
+	}
+	s.StringData = nil
+}
+
+func serviceAccount() Strategy { return Strategy{Unconditional: true} }
+
+func service() Strategy {
+	return Strategy{
+		Unconditional: true,
+		Default:       typed(defaultService),
+		PrepareCreate: typed(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }),
+		FieldNames:    []string{"spec.clusterIP", "spec.type"},
+		Fields: fielded(func(s *corev1.Service) map[string]string {
+			return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
+		}),
+	}
+}

@@ -1,0 +1,172 @@
+package resource
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Verb sets of subresources.
+var (
+	statusVerbs = []string{"get", "patch", "update"}
+	createOnly  = []string{"create"}
+	getOnly     = []string{"get"}
+	getCreate   = []string{"create", "get"}
+	proxyVerbs  = []string{"create", "delete", "get", "patch", "update"}
+)
+
+var (
+	scaleGVK = schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+	status   = map[string]Subresource{"status": {Verbs: statusVerbs}}
+	scalable = map[string]Subresource{"status": {Verbs: statusVerbs}, "scale": {scaleGVK, statusVerbs}}
+)
+
+func gvk(group, version, kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: group, Version: version, Kind: kind}
+}
+
+// row is a Kind in the form that the table is written in.
+type row struct {
+	kind, resource string
+	short          string // short names, separated by commas
+	categories     string
+	cluster        bool
+	prefix         string // where it is not /<resource>/
+	stored         schema.GroupVersion
+	verbs          []string
+	sub            map[string]Subresource
+	strategy       Strategy
+}
+
+type group struct {
+	name, version string
+	rows          []row
+}
+
+// Kinds returns the built-in kinds in the order of discovery.
+func Kinds() []*Kind {
+	var out []*Kind
+	for _, g := range groups() {
+		for _, r := range g.rows {
+			k := &Kind{
+				GroupVersionKind: gvk(g.name, g.version, r.kind), Resource: r.resource, Singular: strings.ToLower(r.kind),
+				Namespaced: !r.cluster, Prefix: r.prefix, Stored: r.stored, Verbs: r.verbs, Subresources: r.sub, Strategy: r.strategy,
+			}
+			if r.short != "" {
+				k.ShortNames = strings.Split(r.short, ",")
+			}
+			if r.categories != "" {
+				k.Categories = strings.Split(r.categories, ",")
+			}
+			if k.Prefix == "" {
+				k.Prefix = "/" + r.resource + "/"
+			}
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func groups() []group {
+	return []group{coreGroup(), {"apps", "v1", []row{
+		{kind: "ControllerRevision", resource: "controllerrevisions", strategy: controllerRevision()},
+		{kind: "DaemonSet", resource: "daemonsets", short: "ds", categories: "all", sub: status, strategy: daemonSet()},
+		{kind: "Deployment", resource: "deployments", short: "deploy", categories: "all", sub: scalable, strategy: deployment()},
+		{kind: "ReplicaSet", resource: "replicasets", short: "rs", categories: "all", sub: scalable, strategy: replicaSet()},
+		{kind: "StatefulSet", resource: "statefulsets", short: "sts", categories: "all", sub: scalable, strategy: statefulSet()},
+	}}, {"batch", "v1", []row{
+		{kind: "CronJob", resource: "cronjobs", short: "cj", categories: "all", sub: status, strategy: cronJob()},
+		{kind: "Job", resource: "jobs", categories: "all", sub: status, strategy: job()},
+	}}, {"autoscaling", "v2", []row{
+		{kind: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", short: "hpa", categories: "all", sub: status, strategy: autoscaler()},
+	}}, {"autoscaling", "v1", []row{
+		{kind: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", short: "hpa", categories: "all", sub: status, stored: schema.GroupVersion{Group: "autoscaling", Version: "v2"}, strategy: autoscalerV1()},
+	}}, {"coordination.k8s.io", "v1", []row{
+		{kind: "Lease", resource: "leases", strategy: lease()},
+	}}, {"discovery.k8s.io", "v1", []row{
+		{kind: "EndpointSlice", resource: "endpointslices", strategy: endpointSlice()},
+	}}, {"events.k8s.io", "v1", []row{
+		{kind: "Event", resource: "events", short: "ev", stored: schema.GroupVersion{Version: "v1"}, strategy: eventV1()},
+	}}, {"networking.k8s.io", "v1", []row{
+		{kind: "IPAddress", resource: "ipaddresses", short: "ip", cluster: true, strategy: ipAddress()},
+		{kind: "IngressClass", resource: "ingressclasses", cluster: true, strategy: ingressClass()},
+		{kind: "Ingress", resource: "ingresses", short: "ing", prefix: "/ingress/", sub: status, strategy: ingress()},
+		{kind: "NetworkPolicy", resource: "networkpolicies", short: "netpol", strategy: networkPolicy()},
+		{kind: "ServiceCIDR", resource: "servicecidrs", cluster: true, sub: status, strategy: serviceCIDR()},
+	}}, {"policy", "v1", []row{
+		{kind: "PodDisruptionBudget", resource: "poddisruptionbudgets", short: "pdb", sub: status, strategy: disruptionBudget()},
+	}}, {"rbac.authorization.k8s.io", "v1", []row{
+		{kind: "ClusterRoleBinding", resource: "clusterrolebindings", cluster: true, strategy: clusterRoleBinding()},
+		{kind: "ClusterRole", resource: "clusterroles", cluster: true, strategy: clusterRole()},
+		{kind: "RoleBinding", resource: "rolebindings", strategy: roleBinding()},
+		{kind: "Role", resource: "roles", strategy: role()},
+	}}, {"scheduling.k8s.io", "v1", []row{
+		{kind: "PriorityClass", resource: "priorityclasses", short: "pc", cluster: true, strategy: priorityClass()},
+	}}, {"storage.k8s.io", "v1", []row{
+		{kind: "CSIDriver", resource: "csidrivers", cluster: true, strategy: csiDriver()},
+		{kind: "CSINode", resource: "csinodes", cluster: true, strategy: csiNode()},
+		{kind: "CSIStorageCapacity", resource: "csistoragecapacities", strategy: csiStorageCapacity()},
+		{kind: "StorageClass", resource: "storageclasses", short: "sc", cluster: true, strategy: storageClass()},
+		{kind: "VolumeAttachment", resource: "volumeattachments", cluster: true, sub: status, strategy: volumeAttachment()},
+		{kind: "VolumeAttributesClass", resource: "volumeattributesclasses", short: "vac", cluster: true, strategy: volumeAttributesClass()},
+	}}, {"node.k8s.io", "v1", []row{
+		{kind: "RuntimeClass", resource: "runtimeclasses", cluster: true, strategy: runtimeClass()},
+	}}, {"certificates.k8s.io", "v1", []row{
+		{kind: "CertificateSigningRequest", resource: "certificatesigningrequests", short: "csr", cluster: true, sub: map[string]Subresource{
+			"status": {Verbs: statusVerbs}, "approval": {Verbs: statusVerbs},
+		}, strategy: signingRequest()},
+	}}, {"admissionregistration.k8s.io", "v1", []row{
+		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy()},
+		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding()},
+		{kind: "MutatingWebhookConfiguration", resource: "mutatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: mutatingWebhook()},
+		{kind: "ValidatingAdmissionPolicy", resource: "validatingadmissionpolicies", cluster: true, categories: "api-extensions", sub: status, strategy: validatingPolicy()},
+		{kind: "ValidatingAdmissionPolicyBinding", resource: "validatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: validatingPolicyBinding()},
+		{kind: "ValidatingWebhookConfiguration", resource: "validatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: validatingWebhook()},
+	}}, {"flowcontrol.apiserver.k8s.io", "v1", []row{
+		{kind: "FlowSchema", resource: "flowschemas", cluster: true, sub: status, strategy: flowSchema()},
+		{kind: "PriorityLevelConfiguration", resource: "prioritylevelconfigurations", cluster: true, sub: status, strategy: priorityLevel()},
+	}}, {"resource.k8s.io", "v1", []row{
+		{kind: "DeviceClass", resource: "deviceclasses", cluster: true, strategy: deviceClass()},
+		{kind: "ResourceClaim", resource: "resourceclaims", sub: status, strategy: resourceClaim()},
+		{kind: "ResourceClaimTemplate", resource: "resourceclaimtemplates", strategy: resourceClaimTemplate()},
+		{kind: "ResourceSlice", resource: "resourceslices", cluster: true, strategy: resourceSlice()},
+	}}, {"apiextensions.k8s.io", "v1", []row{
+		{kind: "CustomResourceDefinition", resource: "customresourcedefinitions", short: "crd,crds", categories: "api-extensions", cluster: true, prefix: "/apiextensions.k8s.io/customresourcedefinitions/", sub: status, strategy: customResourceDefinition()},
+	}}, {"apiregistration.k8s.io", "v1", []row{
+		{kind: "APIService", resource: "apiservices", categories: "api-extensions", cluster: true, prefix: "/apiregistration.k8s.io/apiservices/", sub: status, strategy: apiService()},
+	}}}
+}
+
+func coreGroup() group {
+	tokenRequest := gvk("authentication.k8s.io", "v1", "TokenRequest")
+	eviction := gvk("policy", "v1", "Eviction")
+	return group{"", "v1", []row{
+		{kind: "ConfigMap", resource: "configmaps", short: "cm", strategy: configMap()},
+		{kind: "Endpoints", resource: "endpoints", short: "ep", prefix: "/services/endpoints/", strategy: endpoints()},
+		{kind: "Event", resource: "events", short: "ev", strategy: event()},
+		{kind: "LimitRange", resource: "limitranges", short: "limits", strategy: limitRange()},
+		{kind: "Namespace", resource: "namespaces", short: "ns", cluster: true, verbs: []string{"create", "delete", "get", "list", "patch", "update", "watch"}, sub: map[string]Subresource{
+			"status": {Verbs: statusVerbs}, "finalize": {Verbs: []string{"update"}},
+		}, strategy: namespace()},
+		{kind: "Node", resource: "nodes", short: "no", cluster: true, prefix: "/minions/", sub: map[string]Subresource{
+			"status": {Verbs: statusVerbs}, "proxy": {gvk("", "v1", "NodeProxyOptions"), proxyVerbs},
+		}, strategy: node()},
+		{kind: "PersistentVolumeClaim", resource: "persistentvolumeclaims", short: "pvc", sub: status, strategy: volumeClaim()},
+		{kind: "PersistentVolume", resource: "persistentvolumes", short: "pv", cluster: true, sub: status, strategy: volume()},
+		{kind: "Pod", resource: "pods", short: "po", categories: "all", sub: map[string]Subresource{
+			"status": {Verbs: statusVerbs}, "ephemeralcontainers": {Verbs: statusVerbs}, "resize": {Verbs: statusVerbs},
+			"binding": {gvk("", "v1", "Binding"), createOnly}, "eviction": {eviction, createOnly},
+			"log": {Verbs: getOnly}, "exec": {gvk("", "v1", "PodExecOptions"), getCreate},
+			"attach": {gvk("", "v1", "PodAttachOptions"), getCreate}, "portforward": {gvk("", "v1", "PodPortForwardOptions"), getCreate},
+			"proxy": {gvk("", "v1", "PodProxyOptions"), proxyVerbs},
+		}, strategy: pod()},
+		{kind: "PodTemplate", resource: "podtemplates", strategy: podTemplate()},
+		{kind: "ReplicationController", resource: "replicationcontrollers", short: "rc", categories: "all", prefix: "/controllers/", sub: scalable, strategy: replicationController()},
+		{kind: "ResourceQuota", resource: "resourcequotas", short: "quota", sub: status, strategy: resourceQuota()},
+		{kind: "Secret", resource: "secrets", strategy: secret()},
+		{kind: "ServiceAccount", resource: "serviceaccounts", short: "sa", sub: map[string]Subresource{"token": {tokenRequest, createOnly}}, strategy: serviceAccount()},
+		{kind: "Service", resource: "services", short: "svc", categories: "all", prefix: "/services/specs/", sub: map[string]Subresource{
+			"status": {Verbs: statusVerbs}, "proxy": {gvk("", "v1", "ServiceProxyOptions"), proxyVerbs},
+		}, strategy: service()},
+	}}
+}
