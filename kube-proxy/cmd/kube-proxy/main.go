@@ -1,0 +1,32 @@
+// Command kube-proxy makes services reachable on a node.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"flagship/internal/options"
+	"flagship/internal/process"
+	"flagship/kube-proxy/internal/app"
+	"flagship/kube-proxy/internal/config"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	cfg, err := config.Load(os.Args[1:], os.Stdout)
+	if errors.Is(err, options.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		ctx, stop := process.SignalContext()
+		defer stop()
+		err = app.Run(ctx, cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kube-proxy:", err)
+		return 1
+	}
+	return 0
+}

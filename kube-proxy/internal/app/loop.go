@@ -1,0 +1,195 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagship/internal/decision"
+	"flagship/kube-proxy/internal/config"
+	"flagship/kube-proxy/internal/conntrack"
+	"flagship/kube-proxy/internal/health"
+	"flagship/kube-proxy/internal/rules"
+	"flagship/kube-proxy/internal/track"
+)
+
+// backend writes one family's rules.
+type backend interface {
+	Sync(ctx context.Context, s *track.Snapshot, local rules.LocalTraffic) (int, error)
+	Forget()
+	Cleanup(ctx context.Context) error
+}
+
+// stack is one address family.
+type stack struct {
+	name    string
+	ipv6    bool
+	backend backend
+}
+
+// loop writes the rules when something changed, no more often than the shortest period, and now and then all the same.
+type loop struct {
+	cfg       *config.Config
+	log       *zap.Logger
+	tracker   *track.Tracker
+	stacks    []stack
+	dirty     chan struct{} // holds one token while a change waits
+	health    *health.Proxy
+	services  *health.Services
+	decisions *decision.Log
+	metrics   *proxyMetrics
+	now       func() time.Time
+}
+
+// mark notes a change. It may be called from anywhere.
+func (l *loop) mark() {
+	l.health.Queued()
+	select {
+	case l.dirty <- struct{}{}:
+	default:
+	}
+}
+
+const retryAfter = 5 * time.Second
+
+// Run writes the rules until ctx ends. The rules stay when it returns: traffic goes on while the proxy restarts.
+func (l *loop) Run(ctx context.Context) error {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.dirty:
+		case <-tick.C:
+		}
+		wait := l.cfg.SyncPeriod
+		if err := l.sync(ctx); err != nil && ctx.Err() == nil {
+			l.log.Error("rules not written, trying again", zap.Error(err))
+			wait = min(wait, retryAfter)
+		}
+		tick.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(l.cfg.MinSyncPeriod):
+		}
+	}
+}
+
+// local says how traffic of the cluster's pods is told in one family.
+func (l *loop) local(s *track.Snapshot, ipv6 bool) rules.LocalTraffic {
+	switch l.cfg.LocalMode {
+	case config.LocalModeNodeCIDR:
+		if s.PodCIDR.IsValid() {
+			return rules.LocalTraffic{CIDRs: []netip.Prefix{s.PodCIDR}}
+		}
+		return rules.LocalTraffic{}
+	case config.LocalModeBridgeInterface:
+		return rules.LocalTraffic{Bridge: l.cfg.Component.DetectLocal.BridgeInterface}
+	case config.LocalModeInterfaceNamePrefix:
+		return rules.LocalTraffic{InterfacePrefix: l.cfg.Component.DetectLocal.InterfaceNamePrefix}
+	default:
+		var out rules.LocalTraffic
+		for _, p := range l.cfg.ClusterCIDRs {
+			if p.Addr().Is6() == ipv6 {
+				out.CIDRs = append(out.CIDRs, p)
+			}
+		}
+		return out
+	}
+}
+
+func (l *loop) sync(ctx context.Context) error {
+	began := l.now()
+	ports, local := map[types.NamespacedName]int32{}, map[types.NamespacedName]int{}
+	var first error
+	for _, st := range l.stacks {
+		s := l.tracker.Snapshot(st.ipv6)
+		n, err := st.backend.Sync(ctx, s, l.local(s, st.ipv6))
+		took := l.now().Sub(began)
+		l.metrics.duration.WithLabelValues(st.name).Observe(took.Seconds())
+		if err != nil {
+			l.metrics.failures.WithLabelValues(st.name).Inc()
+			if first == nil {
+				first = fmt.Errorf("%s: %w", st.name, err)
+			}
+			continue
+		}
+		l.metrics.last.WithLabelValues(st.name).Set(float64(l.now().Unix()))
+		if n > 0 {
+			l.log.Debug("rules written", zap.String("family", st.name), zap.Int("operations", n), zap.Int("ports", len(s.Ports)), zap.Duration("took", took))
+			l.record(s, st.name)
+			l.cleanFlows(s, st.ipv6)
+		}
+		for i := range s.Ports {
+			if p := &s.Ports[i]; p.HealthCheckPort != 0 {
+				ports[p.Service] = p.HealthCheckPort
+				local[p.Service] = max(local[p.Service], rules.LocalReady(p))
+			}
+		}
+	}
+	l.services.Sync(ctx, ports, local)
+	if first == nil {
+		l.health.Updated(began)
+	}
+	return first
+}
+
+// record notes for every service port where its traffic goes. The decision log drops what repeats.
+func (l *loop) record(s *track.Snapshot, family string) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		ends := rules.Reachable(p, s)
+		verdict := "programmed"
+		if len(ends) == 0 {
+			verdict = "no endpoints"
+		}
+		l.decisions.Record(decision.Entry{
+			Actor: l.cfg.Mode, Time: l.now(), Kind: "Service", Namespace: p.Service.Namespace, Name: p.Service.Name, UID: types.UID(p.Key() + "/" + family), Verdict: verdict,
+			Reasons: []decision.Reason{{
+				Subject: "port/" + strconv.Itoa(int(p.Port)), Code: "Endpoints", Count: len(ends),
+				Message: fmt.Sprintf("%s: %d of %d endpoints get traffic of %s:%d on this node", family, len(ends), len(p.Endpoints), p.ClusterIP, p.Port),
+			}},
+		})
+	}
+}
+
+func (l *loop) cleanFlows(s *track.Snapshot, ipv6 bool) {
+	addrs, err := conntrack.LocalAddrs(ipv6)
+	if err == nil {
+		var n uint
+		if n, err = conntrack.Clean(ipv6, conntrack.NewPlan(s, addrs)); n > 0 {
+			l.log.Debug("stale UDP flows removed", zap.Uint("flows", n))
+		}
+	}
+	if err != nil {
+		l.log.Warn("stale UDP flows not removed", zap.Error(err))
+	}
+}
+
+// proxyMetrics are the proxy's, under upstream's names.
+type proxyMetrics struct {
+	duration *prometheus.HistogramVec
+	last     *prometheus.GaugeVec
+	failures *prometheus.CounterVec
+}
+
+func newProxyMetrics(r *prometheus.Registry, mode string) *proxyMetrics {
+	m := &proxyMetrics{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_duration_seconds",
+			Help: "Time of a write of the rules in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}, []string{"ip_family"}),
+		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_last_timestamp_seconds",
+			Help: "When the rules were last written."}, []string{"ip_family"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_" + mode + "_sync_failures_total",
+			Help: "Writes of the rules that failed."}, []string{"ip_family"}),
+	}
+	r.MustRegister(m.duration, m.last, m.failures)
+	return m
+}
