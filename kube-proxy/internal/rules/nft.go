@@ -160,16 +160,24 @@ func cidrs(list []netip.Prefix) string {
 // nftMaxName is the kernel's limit for names of chains and sets, less the longest prefix.
 const nftMaxName = 240
 
-func nftName(c *choice) string {
-	name := hash(c.String()+proto(c.Protocol), 8) + "-" + c.Service.Namespace + "/" + c.Service.Name + "/" + proto(c.Protocol) + "/" + c.Name
-	return name[:min(len(name), nftMaxName)]
+// hashed puts a short hash before a name, so that names differ in the part that people see first.
+func hashed(name string) string {
+	name = hash(name, 8) + "-" + name
+	if len(name) > nftMaxName {
+		return name[:nftMaxName-3] + "..."
+	}
+	return name
 }
 
+func nftPlain(c *choice) string {
+	return c.Service.Namespace + "/" + c.Service.Name + "/" + proto(c.Protocol) + "/" + c.Name
+}
+
+func nftName(c *choice) string { return hashed(nftPlain(c)) }
+
 func (n *nft) endpointName(c *choice, e *track.Endpoint) string {
-	addr := e.Addr.Addr().String() + "/" + strconv.Itoa(int(e.Addr.Port()))
-	name := hash(c.String()+proto(c.Protocol)+e.Addr.String(), 8) + "-" + c.Service.Namespace + "/" + c.Service.Name + "/" +
-		proto(c.Protocol) + "/" + c.Name + "__" + strings.ReplaceAll(addr, ":", ".")
-	return name[:min(len(name), nftMaxName)]
+	addr := strings.ReplaceAll(e.Addr.Addr().String(), ":", ".")
+	return hashed(nftPlain(c) + "__" + addr + "/" + strconv.Itoa(int(e.Addr.Port())))
 }
 
 // port adds one service port.
