@@ -82,7 +82,9 @@ func TestGolden(t *testing.T) {
 		"bridge-interface":   {config: func(c *Config) { c.Local = LocalTraffic{Bridge: "cni0"} }},
 		"interface-prefix":   {config: func(c *Config) { c.Local = LocalTraffic{InterfacePrefix: "veth"} }},
 		"nodeport-addresses": {change: func(p *track.Port) { p.NodePort = 30080 }, config: func(c *Config) { c.NodePortAddrs = []netip.Addr{ip("192.168.0.2")} }},
-		"ipv6": {config: func(c *Config) { c.IPv6, c.Local = true, LocalTraffic{CIDRs: []netip.Prefix{netip.MustParsePrefix("fd00:10::/64")}} }, change: func(p *track.Port) {
+		"ipv6": {config: func(c *Config) {
+			c.IPv6, c.Local = true, LocalTraffic{CIDRs: []netip.Prefix{netip.MustParsePrefix("fd00:10::/64")}}
+		}, change: func(p *track.Port) {
 			p.ClusterIP, p.NodePort = ip("fd00:172:30::41"), 30080
 			p.Endpoints = []track.Endpoint{{Addr: netip.MustParseAddrPort("[fd00:10::1]:8080"), Ready: true, Serving: true}}
 		}},
