@@ -93,9 +93,9 @@ type Cache struct {
 	tree   *btree.BTreeG[*Entry]
 	// window is a ring: the oldest at start. floor is the revision up to which
 	// changes are forgotten.
-	window   []record
-	start    int
-	floor    int64
+	window []record
+	start  int
+	floor  int64
 	// last is the revision of the last change.
 	last     int64
 	watchers watcherIndex

@@ -1,0 +1,279 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+
+	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/resource"
+	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/watchcache"
+	"flagship/apiserver/internal/wire"
+)
+
+// Storage is what writes go to.
+type Storage interface {
+	Get(ctx context.Context, key string) (store.Item, int64, error)
+	List(ctx context.Context, prefix, start string, limit, rev int64) (store.Page, error)
+	Create(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error)
+	Update(ctx context.Context, key string, value []byte, rev int64, ttl time.Duration) (int64, error)
+	Delete(ctx context.Context, key string, rev int64) (int64, error)
+}
+
+// Admission changes and checks writes. An error is answered as it is.
+type Admission interface {
+	Mutate(ctx context.Context, a *admission.Attributes) error
+	Validate(ctx context.Context, a *admission.Attributes) error
+}
+
+// Reviewer answers the review kinds, which are not stored.
+type Reviewer interface {
+	// ReviewToken authenticates a bearer token for any of the audiences.
+	ReviewToken(ctx context.Context, token string, audiences []string) (*authn.Identity, bool, error)
+	Authorize(ctx context.Context, a authz.Attributes) (authz.Decision, string, error)
+	RulesFor(user *authn.Identity, namespace string) ([]rbacv1.PolicyRule, error)
+}
+
+// Hooks change one kind's objects on their way to the store, with access to
+// state that strategies do not have: IP allocation, escalation checks.
+type Hooks interface {
+	// BeforeCreate runs after admission and before validation. The returned
+	// function, where not nil, undoes it if the write fails.
+	BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (undo func(), err error)
+	BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (undo func(), err error)
+	AfterDelete(ctx context.Context, k *resource.Kind, obj runtime.Object)
+}
+
+// Config shapes an API.
+type Config struct {
+	// MaxBody bounds a request's body in bytes.
+	MaxBody int64
+	// MinRequestTimeout bounds how long a watch without timeoutSeconds lives:
+	// a random time between this and twice this.
+	MinRequestTimeout time.Duration
+	// EventTTL is how long events are kept.
+	EventTTL time.Duration
+}
+
+// Deps is what an API stands on.
+type Deps struct {
+	Log       *zap.Logger
+	Scheme    *runtime.Scheme
+	Types     managedfields.TypeConverter
+	Store     Storage
+	Hub       *watchcache.Hub
+	Admission Admission
+	Reviewer  Reviewer
+	Hooks     Hooks
+	// Connect serves the subresources that reach a node or an address: log,
+	// exec, attach, portforward, proxy.
+	Connect Connector
+	// Tokens issues service-account tokens.
+	Tokens TokenIssuer
+	// Stopping is closed when the server shuts down, so that watches end.
+	Stopping <-chan struct{}
+}
+
+// API serves the built-in resources.
+type API struct {
+	cfg  Config
+	deps Deps
+
+	mu        sync.RWMutex // guards resources
+	resources map[schema.GroupVersionResource]*Resource
+}
+
+// Resource is one served resource.
+type Resource struct {
+	*resource.Kind
+	Cache *watchcache.Cache
+	// program transcodes the stored protobuf to JSON, nil where the stored
+	// version is not the served one.
+	program *wire.Program
+	// converts is whether the stored version differs from the served one.
+	converts bool
+
+	mu       sync.Mutex // guards managers
+	managers map[string]*managedfields.FieldManager
+}
+
+// New returns an API without resources.
+func New(cfg Config, deps Deps) *API {
+	return &API{cfg: cfg, deps: deps, resources: map[schema.GroupVersionResource]*Resource{}}
+}
+
+// Add serves a kind from a cache; kinds with one storage share it.
+func (a *API) Add(k *resource.Kind, cache *watchcache.Cache) error {
+	r := &Resource{Kind: k, Cache: cache, converts: k.StoredGVK() != k.GroupVersionKind, managers: map[string]*managedfields.FieldManager{}}
+	obj, err := a.deps.Scheme.New(k.StoredGVK())
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", k.GroupVersionKind, err)
+	}
+	if !r.converts {
+		if r.program, err = wire.Compile(reflect.TypeOf(obj).Elem()); err != nil {
+			return fmt.Errorf("serve %s: compile transcoder: %w", k.GroupVersionKind, err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.resources[k.GVR()] = r
+	return nil
+}
+
+// Lookup returns a served resource, nil where there is none.
+func (a *API) Lookup(gvr schema.GroupVersionResource) *Resource {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.resources[gvr]
+}
+
+// request is one request on its way through the API.
+type request struct {
+	http *http.Request
+	info *Info
+	res  *Resource
+	form form
+	user *authn.Identity
+	// applied is whether a server-side apply has recorded the managed fields.
+	applied bool
+	// warnings for the client, sent as headers before the answer.
+	warnings []string
+}
+
+func (q *request) ctx() context.Context { return q.http.Context() }
+
+func (q *request) warn(text string) {
+	for _, w := range q.warnings {
+		if w == text {
+			return
+		}
+	}
+	if len(q.warnings) < maxWarnings {
+		q.warnings = append(q.warnings, text)
+	}
+}
+
+// maxWarnings bounds the warnings of one answer.
+const maxWarnings = 32
+
+// ServeHTTP answers a request for a resource, of which the context holds the
+// Info and the user.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := InfoFrom(r.Context())
+	if info == nil || !info.IsResource {
+		http.NotFound(w, r)
+		return
+	}
+	gvr := schema.GroupVersionResource{Group: info.Group, Version: info.Version, Resource: info.Resource}
+	if serve := a.virtual(gvr); serve != nil {
+		if err := serve(w, &request{http: r, info: info, user: UserFrom(r.Context())}); err != nil {
+			WriteError(w, r, err)
+		}
+		return
+	}
+	res := a.Lookup(gvr)
+	if res == nil {
+		notFoundPath(w, r)
+		return
+	}
+	q := &request{http: r, info: info, res: res, user: UserFrom(r.Context())}
+	if err := a.serve(w, q); err != nil {
+		writeWarnings(w, q.warnings)
+		WriteError(w, r, err)
+	}
+}
+
+// notFoundPath answers what upstream's mux does for an unknown path.
+func notFoundPath(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = w.Write([]byte("404 page not found\n"))
+}
+
+func (a *API) serve(w http.ResponseWriter, q *request) error {
+	i, k := q.info, q.res.Kind
+	if k.Namespaced && i.Namespace == "" && (i.Name != "" && i.Verb != "list" && i.Verb != "watch" || i.Verb == "create") {
+		notFoundPath(w, q.http)
+		return nil
+	}
+	if !k.Namespaced && i.Namespace != "" && k.Resource != "namespaces" {
+		notFoundPath(w, q.http)
+		return nil
+	}
+	if i.Subresource != "" {
+		return a.serveSubresource(w, q)
+	}
+	if !k.Allows(i.Verb) {
+		return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
+	}
+	f, err := negotiate(q.http)
+	if err != nil {
+		return err
+	}
+	q.form = f
+	switch i.Verb {
+	case "get":
+		return a.get(w, q)
+	case "list":
+		return a.list(w, q)
+	case "watch":
+		return a.watch(w, q)
+	case "create":
+		return a.create(w, q)
+	case "update":
+		return a.update(w, q, "")
+	case "patch":
+		return a.patch(w, q, "")
+	case "delete":
+		return a.delete(w, q)
+	case "deletecollection":
+		return a.deleteCollection(w, q)
+	}
+	return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
+}
+
+type userKey struct{}
+
+// WithUser adds the authenticated user to a request's context.
+func WithUser(ctx context.Context, user *authn.Identity) context.Context {
+	return context.WithValue(ctx, userKey{}, user)
+}
+
+// UserFrom returns the authenticated user.
+func UserFrom(ctx context.Context) *authn.Identity {
+	u, ok := ctx.Value(userKey{}).(*authn.Identity)
+	if !ok {
+		return &authn.Identity{Name: authn.Anonymous, Groups: []string{authn.AllUnauthenticated}}
+	}
+	return u
+}
+
+func (q *request) notFound() error {
+	return apierrors.NewNotFound(q.res.GroupResource(), q.info.Name)
+}
+
+// key is the object's key in the cache.
+func (q *request) key(name string) string {
+	if q.res.Namespaced {
+		return q.info.Namespace + "/" + name
+	}
+	return name
+}
+
+// timestamps are whole seconds on the wire.
+func now() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) }

@@ -1,0 +1,371 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flagship/apiserver/internal/admission"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/watchcache"
+	"flagship/apiserver/internal/wire"
+)
+
+// deleteOptions reads DeleteOptions from the body and, where that has none,
+// the query.
+func (a *API) deleteOptions(q *request) (*metav1.DeleteOptions, error) {
+	body, err := a.readBody(q.http)
+	if err != nil {
+		return nil, err
+	}
+	o := &metav1.DeleteOptions{}
+	if len(body) > 0 {
+		if err := a.decodeDeleteOptions(q, body, o); err != nil {
+			return nil, err
+		}
+	} else if err := deleteQuery(q.http, o); err != nil {
+		return nil, err
+	}
+	for _, v := range o.DryRun {
+		if v != metav1.DryRunAll {
+			return nil, invalidOptions(q.http, "dryRun", v, metav1.DryRunAll)
+		}
+	}
+	if p := o.PropagationPolicy; p != nil {
+		if o.OrphanDependents != nil {
+			return nil, apierrors.NewBadRequest("orphanDependents and deletionPropagation cannot be both set")
+		}
+		switch *p {
+		case metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan:
+		default:
+			return nil, invalidOptions(q.http, "propagationPolicy", string(*p), "Background", "Foreground", "Orphan")
+		}
+	}
+	return o, nil
+}
+
+func (a *API) decodeDeleteOptions(q *request, body []byte, o *metav1.DeleteOptions) error {
+	media, err := bodyMedia(q.http)
+	if err != nil {
+		return err
+	}
+	switch media {
+	case mediaProtobuf:
+		_, kind, raw, _, err := wire.SplitEnvelope(body)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		if kind != "" && kind != "DeleteOptions" {
+			return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+		}
+		if err := o.Unmarshal(raw); err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		return nil
+	case mediaYAML:
+		if body, err = yamlToJSON(body, metav1.FieldValidationIgnore); err != nil {
+			return err
+		}
+	}
+	if err := json.Unmarshal(body, o); err != nil {
+		return apierrors.NewBadRequest("decode DeleteOptions: " + err.Error())
+	}
+	if o.Kind != "" && o.Kind != "DeleteOptions" {
+		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+	}
+	return nil
+}
+
+func deleteQuery(r *http.Request, o *metav1.DeleteOptions) error {
+	query := r.URL.Query()
+	o.DryRun = query["dryRun"]
+	if s := query.Get("gracePeriodSeconds"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("invalid gracePeriodSeconds %q", s))
+		}
+		o.GracePeriodSeconds = &n
+	}
+	if s := query.Get("orphanDependents"); s != "" {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("invalid orphanDependents %q", s))
+		}
+		o.OrphanDependents = &b
+	}
+	if s := query.Get("propagationPolicy"); s != "" {
+		p := metav1.DeletionPropagation(s)
+		o.PropagationPolicy = &p
+	}
+	return nil
+}
+
+func (a *API) delete(w http.ResponseWriter, q *request) error {
+	o, err := a.deleteOptions(q)
+	if err != nil {
+		return err
+	}
+	e, gone, err := a.deleteObject(q, o)
+	if err != nil {
+		return err
+	}
+	code := http.StatusOK
+	if !gone && o.OrphanDependents != nil && !*o.OrphanDependents {
+		code = http.StatusAccepted
+	}
+	if !gone {
+		return a.writeEntry(w, q, code, e)
+	}
+	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+	if err != nil {
+		return err
+	}
+	meta, err := wire.ScanMeta(raw)
+	if err != nil {
+		return err
+	}
+	if q.res.Kind.Kind == "Pod" && q.res.Group == "" || q.res.Kind.Kind == "Service" && q.res.Group == "" || q.res.Kind.Kind == "PersistentVolumeClaim" {
+		// Upstream answers these with the object itself.
+		return a.writeEntry(w, q, code, e)
+	}
+	status := &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
+		Details: &metav1.StatusDetails{Name: q.info.Name, Group: q.res.Group, Kind: q.res.Resource, UID: types.UID(meta.UID)},
+	}
+	f := q.form
+	if f.as != "" {
+		f = form{media: mediaJSON}
+	}
+	writeWarnings(w, q.warnings)
+	writeStatus(w, f, code, status)
+	return nil
+}
+
+// deleteObject deletes one object, or begins to; gone says whether it is away.
+func (a *API) deleteObject(q *request, o *metav1.DeleteOptions) (e *watchcache.Entry, gone bool, err error) {
+	key := q.key(q.info.Name)
+	var current *watchcache.Entry
+	for try := 1; ; try++ {
+		if current == nil {
+			current, err = a.fetch(q.ctx(), q.res, key, "")
+			if errors.Is(err, store.ErrNotFound) {
+				return nil, false, q.notFound()
+			}
+			if err != nil {
+				return nil, false, err
+			}
+		}
+		e, gone, err := a.deleteOnce(q, o, current)
+		var conflict *store.Conflict
+		if !errors.As(err, &conflict) {
+			return e, gone, err
+		}
+		if conflict.Current == nil {
+			return nil, false, q.notFound()
+		}
+		if try >= maxUpdateTries {
+			return nil, false, q.conflict()
+		}
+		current = &watchcache.Entry{Key: key, Value: conflict.Current.Value, Rev: conflict.Current.Rev}
+	}
+}
+
+func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcache.Entry) (*watchcache.Entry, bool, error) {
+	obj, err := a.decodeStored(q.res, current)
+	if err != nil {
+		return nil, false, err
+	}
+	m := obj.(metav1.Object)
+	if err := q.deletePreconditions(o, m); err != nil {
+		return nil, false, err
+	}
+	at := a.attributes(q, admission.Delete, "", nil, obj, len(o.DryRun) > 0)
+	at.Options = o
+	if err := a.admitMutate(q, at); err != nil {
+		return nil, false, err
+	}
+	if err := a.admitValidate(q, at); err != nil {
+		return nil, false, err
+	}
+	before := obj.DeepCopyObject()
+	keep := q.planDeletion(obj, o)
+	if len(o.DryRun) > 0 {
+		return current, !keep, nil
+	}
+	if !keep {
+		rev, err := a.deps.Store.Delete(q.ctx(), q.res.Prefix+current.Key, current.Rev)
+		if err != nil {
+			return nil, false, err
+		}
+		a.deps.Hooks.AfterDelete(q.ctx(), q.res.Kind, obj)
+		return &watchcache.Entry{Key: current.Key, Value: current.Value, Rev: rev}, true, nil
+	}
+	value, err := a.encodeStored(q.res, obj)
+	if err != nil {
+		return nil, false, err
+	}
+	if string(value) == string(current.Value) || sameDeletion(before.(metav1.Object), m) {
+		return current, false, nil
+	}
+	rev, err := a.deps.Store.Update(q.ctx(), q.res.Prefix+current.Key, value, current.Rev, a.ttl(q.res.Kind))
+	return &watchcache.Entry{Key: current.Key, Value: value, Rev: rev}, false, err
+}
+
+// sameDeletion is whether a repeated deletion changes nothing.
+func sameDeletion(before, after metav1.Object) bool {
+	if before.GetDeletionTimestamp() == nil {
+		return false
+	}
+	g1, g2 := before.GetDeletionGracePeriodSeconds(), after.GetDeletionGracePeriodSeconds()
+	return before.GetDeletionTimestamp().Equal(after.GetDeletionTimestamp()) &&
+		(g1 == nil) == (g2 == nil) && (g1 == nil || *g1 == *g2) && slices.Equal(before.GetFinalizers(), after.GetFinalizers())
+}
+
+func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) error {
+	p := o.Preconditions
+	if p == nil {
+		return nil
+	}
+	if p.UID != nil && *p.UID != m.GetUID() {
+		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, m.GetUID()))
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != m.GetResourceVersion() {
+		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, m.GetResourceVersion()))
+	}
+	return nil
+}
+
+// planDeletion marks the object as being deleted where something still has to
+// happen first, and says whether it stays for now.
+func (q *request) planDeletion(obj runtime.Object, o *metav1.DeleteOptions) (keep bool) {
+	m := obj.(metav1.Object)
+	setPropagation(m, o)
+	grace := q.grace(obj, o)
+	waits := len(m.GetFinalizers()) > 0 || hasSpecFinalizers(obj) || grace > 0
+	if !waits {
+		return false
+	}
+	at := now()
+	if already := m.GetDeletionTimestamp(); already != nil {
+		old := m.GetDeletionGracePeriodSeconds()
+		if old == nil || grace >= *old {
+			// A deletion is made faster, never slower.
+			markNamespace(obj)
+			return true
+		}
+		at = metav1.NewTime(already.Add(-secondsOf(*old)))
+	} else if m.GetGeneration() > 0 {
+		m.SetGeneration(m.GetGeneration() + 1)
+	}
+	deletion := metav1.NewTime(at.Add(secondsOf(grace)))
+	m.SetDeletionTimestamp(&deletion)
+	m.SetDeletionGracePeriodSeconds(&grace)
+	markNamespace(obj)
+	return true
+}
+
+func (q *request) grace(obj runtime.Object, o *metav1.DeleteOptions) int64 {
+	if q.res.Strategy.GraceSeconds == nil {
+		return 0
+	}
+	g := q.res.Strategy.GraceSeconds(obj, o.GracePeriodSeconds)
+	if g == nil || *g < 0 {
+		return 0
+	}
+	return *g
+}
+
+// hasSpecFinalizers is whether a namespace still has content to remove.
+func hasSpecFinalizers(obj runtime.Object) bool {
+	ns, ok := obj.(*corev1.Namespace)
+	return ok && len(ns.Spec.Finalizers) > 0
+}
+
+func markNamespace(obj runtime.Object) {
+	if ns, ok := obj.(*corev1.Namespace); ok {
+		ns.Status.Phase = corev1.NamespaceTerminating
+	}
+}
+
+// setPropagation records in finalizers what is to become of the dependents.
+func setPropagation(m metav1.Object, o *metav1.DeleteOptions) {
+	orphan, foreground := false, false
+	switch {
+	case o.OrphanDependents != nil:
+		orphan = *o.OrphanDependents
+	case o.PropagationPolicy != nil:
+		orphan = *o.PropagationPolicy == metav1.DeletePropagationOrphan
+		foreground = *o.PropagationPolicy == metav1.DeletePropagationForeground
+	default:
+		return
+	}
+	finalizers := slices.DeleteFunc(slices.Clone(m.GetFinalizers()), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	})
+	if orphan {
+		finalizers = append(finalizers, metav1.FinalizerOrphanDependents)
+	}
+	if foreground {
+		finalizers = append(finalizers, metav1.FinalizerDeleteDependents)
+	}
+	if len(finalizers) == 0 {
+		finalizers = nil
+	}
+	m.SetFinalizers(finalizers)
+}
+
+func (a *API) deleteCollection(w http.ResponseWriter, q *request) error {
+	ns := q.info.Namespace
+	if !q.res.Namespaced {
+		ns = ""
+	}
+	lo, err := parseList(q.res, ns, q.http.URL.Query())
+	if err != nil {
+		return err
+	}
+	o, err := a.deleteOptions(q)
+	if err != nil {
+		return err
+	}
+	entries, meta, err := a.collect(q.ctx(), q.res, &lo)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := a.deleteListed(q.ctx(), q, o, e); err != nil {
+			return err
+		}
+	}
+	return a.writeList(w, q, entries, meta)
+}
+
+func (a *API) deleteListed(ctx context.Context, q *request, o *metav1.DeleteOptions, e *watchcache.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	one := *q.info
+	one.Name = nameOf(q.res, e.Key)
+	if q.res.Namespaced {
+		one.Namespace = e.Key[:len(e.Key)-len(one.Name)-1]
+	}
+	single := &request{http: q.http, info: &one, res: q.res, form: q.form, user: q.user}
+	_, _, err := a.deleteObject(single, o)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// secondsOf is a number of seconds as a duration.
+func secondsOf(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -1,0 +1,220 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"flagship/apiserver/internal/watchcache"
+	"flagship/apiserver/internal/wire"
+)
+
+// protoObject is an API object with Kubernetes' protobuf encoding.
+type protoObject interface {
+	runtime.Object
+	Marshal() ([]byte, error)
+	Unmarshal([]byte) error
+}
+
+// partialProgram transcodes an object's metadata alone: PartialObjectMetadata
+// has it as field 1, as every kind does.
+func partialProgram() (*wire.Program, error) {
+	return wire.Compile(reflect.TypeFor[metav1.PartialObjectMetadata]())
+}
+
+// metadataField is the number of ObjectMeta in every kind's message.
+const metadataField = 1
+
+// encodeStored renders an object as it is stored: the envelope of its storage
+// version, without the resourceVersion, which is the store's.
+func (a *API) encodeStored(res *Resource, obj runtime.Object) ([]byte, error) {
+	if res.converts {
+		converted, err := a.convert(obj, res.StoredGVK())
+		if err != nil {
+			return nil, err
+		}
+		obj = converted
+	}
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return nil, fmt.Errorf("encode %T: it has no metadata", obj)
+	}
+	rv := m.GetResourceVersion()
+	m.SetResourceVersion("")
+	defer m.SetResourceVersion(rv)
+	p, ok := obj.(protoObject)
+	if !ok {
+		return nil, fmt.Errorf("encode %T: it has no protobuf encoding", obj)
+	}
+	raw, err := p.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", obj, err)
+	}
+	gvk := res.StoredGVK()
+	return wire.AppendEnvelope(nil, gvk.GroupVersion().String(), gvk.Kind, raw), nil
+}
+
+// decodeStored builds the served version of a stored object.
+func (a *API) decodeStored(res *Resource, e *watchcache.Entry) (runtime.Object, error) {
+	apiVersion, kind, raw, _, err := wire.SplitEnvelope(e.Value)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+	}
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+	}
+	obj, err := a.deps.Scheme.New(gv.WithKind(kind))
+	if err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+	}
+	p, ok := obj.(protoObject)
+	if !ok {
+		return nil, fmt.Errorf("decode %s%s: %T has no protobuf encoding", res.Prefix, e.Key, obj)
+	}
+	if err := p.Unmarshal(raw); err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+	}
+	if gv.WithKind(kind) != res.GroupVersionKind {
+		if obj, err = a.convert(obj, res.GroupVersionKind); err != nil {
+			return nil, err
+		}
+	}
+	obj.(metav1.Object).SetResourceVersion(strconv.FormatInt(e.Rev, 10))
+	obj.GetObjectKind().SetGroupVersionKind(res.GroupVersionKind)
+	return obj, nil
+}
+
+// appendEntry renders a stored object in a form that is not a table.
+func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry) ([]byte, error) {
+	rv := strconv.FormatInt(e.Rev, 10)
+	apiVersion, kind := res.GroupVersion().String(), res.GroupVersionKind.Kind
+	if f.media == mediaYAML {
+		data, err := a.appendEntry(nil, res, form{media: mediaJSON, as: f.as}, e)
+		if err != nil {
+			return nil, err
+		}
+		out, err := yaml.JSONToYAML(data)
+		return append(dst, out...), err
+	}
+	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+	if err != nil {
+		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+	}
+	if f.as != "" {
+		return appendPartial(dst, f, raw, rv)
+	}
+	if res.converts || !storedAs(e.Value, res) {
+		obj, err := a.decodeStored(res, e)
+		if err != nil {
+			return nil, err
+		}
+		return appendTyped(dst, f, obj)
+	}
+	if f.media == mediaProtobuf {
+		return wire.AppendVersionedEnvelope(dst, apiVersion, kind, raw, rv), nil
+	}
+	return res.program.AppendJSON(dst, apiVersion, kind, raw, rv)
+}
+
+// storedAs says whether the bytes are of the served version: an older API
+// server may have written another.
+func storedAs(value []byte, res *Resource) bool {
+	apiVersion, _, _, _, err := wire.SplitEnvelope(value)
+	return err == nil && apiVersion == res.GroupVersion().String()
+}
+
+func appendPartial(dst []byte, f form, raw []byte, rv string) ([]byte, error) {
+	meta := wire.ScanBytes(raw, metadataField)
+	body := make([]byte, 0, len(meta)+8)
+	body = append(body, metadataField<<3|2)
+	body = appendUvarint(body, uint64(len(meta)))
+	body = append(body, meta...)
+	if f.media == mediaProtobuf {
+		return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv), nil
+	}
+	program, err := partialProgram()
+	if err != nil {
+		return nil, err
+	}
+	return program.AppendJSON(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv)
+}
+
+func appendUvarint(dst []byte, v uint64) []byte {
+	for v >= 0x80 {
+		dst = append(dst, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(dst, byte(v))
+}
+
+// appendTyped renders an object that is not stored, such as a review or a
+// converted version.
+func appendTyped(dst []byte, f form, obj runtime.Object) ([]byte, error) {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	if f.media == mediaProtobuf {
+		p, ok := obj.(protoObject)
+		if !ok {
+			return nil, notAcceptable()
+		}
+		raw, err := p.Marshal()
+		if err != nil {
+			return nil, fmt.Errorf("encode %T: %w", obj, err)
+		}
+		return wire.AppendEnvelope(dst, gvk.GroupVersion().String(), gvk.Kind, raw), nil
+	}
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", obj, err)
+	}
+	if f.media == mediaYAML {
+		data, err = yaml.JSONToYAML(data)
+	}
+	return append(dst, data...), err
+}
+
+// WriteObject answers with an object that is not stored.
+func WriteObject(w http.ResponseWriter, r *http.Request, code int, obj runtime.Object) error {
+	f, err := negotiate(r)
+	if err != nil {
+		return err
+	}
+	f.as = ""
+	data, err := appendTyped(nil, f, obj)
+	if err != nil {
+		return err
+	}
+	respond(w, f, code, data)
+	return nil
+}
+
+// respond sends a whole body.
+func respond(w http.ResponseWriter, f form, code int, body []byte) {
+	if f.pretty {
+		var b bytes.Buffer
+		if json.Indent(&b, bytes.TrimSpace(body), "", "  ") == nil {
+			body = b.Bytes()
+		}
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.contentType())
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+// writeWarnings adds the warning headers, RFC 7234 section 5.5 code 299.
+func writeWarnings(w http.ResponseWriter, warnings []string) {
+	for _, text := range warnings {
+		w.Header().Add("Warning", fmt.Sprintf("299 - %s", strconv.QuoteToASCII(text)))
+	}
+}

@@ -1,0 +1,73 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"flagship/apiserver/internal/wire"
+)
+
+// statusOf is the Status that an error is answered with.
+func statusOf(err error) *metav1.Status {
+	var apiStatus apierrors.APIStatus
+	if errors.As(err, &apiStatus) {
+		s := apiStatus.Status()
+		if s.Code == 0 {
+			s.Code = http.StatusInternalServerError
+		}
+		s.Status = metav1.StatusFailure
+		return &s
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		s := apierrors.NewTimeoutError("request did not complete within the allotted time", 0).Status()
+		return &s
+	case errors.Is(err, context.Canceled):
+		return &metav1.Status{
+			Status: metav1.StatusFailure, Code: 499, Reason: "ClientClosedRequest", Message: "the client closed the request",
+		}
+	}
+	return &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError,
+		Message: "Internal error occurred: " + err.Error(),
+		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Message: err.Error()}}},
+	}
+}
+
+// WriteError answers a request with an error as a Status, in the form that the
+// client asked for.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	s := statusOf(err)
+	s.Kind, s.APIVersion = "Status", "v1"
+	f, nerr := negotiate(r)
+	if nerr != nil || f.as != "" {
+		f = form{media: mediaJSON}
+	}
+	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
+	}
+	writeStatus(w, f, int(s.Code), s)
+}
+
+func writeStatus(w http.ResponseWriter, f form, code int, s *metav1.Status) {
+	if f.media == mediaProtobuf {
+		raw, err := s.Marshal()
+		if err == nil {
+			respond(w, f, code, wire.AppendEnvelope(nil, "v1", "Status", raw))
+			return
+		}
+		f.media = mediaJSON
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	respond(w, f, code, append(data, '\n'))
+}

@@ -1,0 +1,67 @@
+package rest
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// manager returns the field manager of a resource or one of its subresources.
+func (a *API) manager(res *Resource, sub string) (*managedfields.FieldManager, error) {
+	res.mu.Lock()
+	defer res.mu.Unlock()
+	if m, ok := res.managers[sub]; ok {
+		return m, nil
+	}
+	m, err := managedfields.NewDefaultFieldManager(a.deps.Types, a.deps.Scheme, noDefaults{}, a.deps.Scheme,
+		res.GroupVersionKind, res.GroupVersion(), sub, resetFields(res, sub))
+	if err != nil {
+		return nil, fmt.Errorf("field manager of %s: %w", res.GroupVersionKind, err)
+	}
+	res.managers[sub] = m
+	return m, nil
+}
+
+// noDefaults leaves defaulting to the write path, which runs before and after.
+type noDefaults struct{}
+
+func (noDefaults) Default(runtime.Object) {}
+
+// resetFields are those that a path ignores, and that nobody owns through it.
+func resetFields(res *Resource, sub string) map[fieldpath.APIVersion]fieldpath.Filter {
+	_, hasStatus := res.Subresources["status"]
+	var set *fieldpath.Set
+	switch {
+	case sub == "status":
+		set = fieldpath.NewSet(fieldpath.MakePathOrDie("spec"))
+	case hasStatus:
+		set = fieldpath.NewSet(fieldpath.MakePathOrDie("status"))
+	default:
+		return nil
+	}
+	return map[fieldpath.APIVersion]fieldpath.Filter{
+		fieldpath.APIVersion(res.GroupVersion().String()): fieldpath.NewExcludeSetFilter(set),
+	}
+}
+
+// track records in metadata.managedFields what the request changed.
+func (a *API) track(q *request, sub string, live runtime.Object, obj *runtime.Object) error {
+	m, err := a.manager(q.res, sub)
+	if err != nil {
+		return err
+	}
+	if live == nil {
+		if live, err = a.deps.Scheme.New(q.res.GroupVersionKind); err != nil {
+			return err
+		}
+		live.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
+	}
+	if q.applied {
+		// An apply has recorded its fields itself.
+		return nil
+	}
+	*obj = m.UpdateNoErrors(live, *obj, fieldManagerName(q.http))
+	return nil
+}

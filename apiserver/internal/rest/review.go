@@ -1,0 +1,265 @@
+package rest
+
+import (
+	"net/http"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/authz"
+)
+
+// Virtual is a resource that is not stored.
+type Virtual struct {
+	schema.GroupVersionKind
+	Resource   string
+	Namespaced bool
+	Verbs      []string
+}
+
+// Virtuals lists the resources that are answered and not stored.
+func Virtuals() []Virtual {
+	create := []string{"create"}
+	authen, author := authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion
+	return []Virtual{
+		{corev1.SchemeGroupVersion.WithKind("Binding"), "bindings", true, create},
+		{corev1.SchemeGroupVersion.WithKind("ComponentStatus"), "componentstatuses", false, []string{"get", "list"}},
+		{authen.WithKind("TokenReview"), "tokenreviews", false, create},
+		{authen.WithKind("SelfSubjectReview"), "selfsubjectreviews", false, create},
+		{author.WithKind("LocalSubjectAccessReview"), "localsubjectaccessreviews", true, create},
+		{author.WithKind("SelfSubjectAccessReview"), "selfsubjectaccessreviews", false, create},
+		{author.WithKind("SelfSubjectRulesReview"), "selfsubjectrulesreviews", false, create},
+		{author.WithKind("SubjectAccessReview"), "subjectaccessreviews", false, create},
+	}
+}
+
+// virtual returns what answers a resource that is not stored, nil for others.
+func (a *API) virtual(gvr schema.GroupVersionResource) func(http.ResponseWriter, *request) error {
+	for _, v := range Virtuals() {
+		if v.GroupVersion() != gvr.GroupVersion() || v.Resource != gvr.Resource {
+			continue
+		}
+		return func(w http.ResponseWriter, q *request) error {
+			if !has(v.Verbs, q.info.Verb) || q.info.Subresource != "" {
+				return apierrors.NewMethodNotSupported(gvr.GroupResource(), q.info.Verb)
+			}
+			switch v.Resource {
+			case "bindings":
+				return a.legacyBind(w, q)
+			case "componentstatuses":
+				return a.componentStatus(w, q)
+			}
+			return a.review(w, q, v.GroupVersionKind)
+		}
+	}
+	return nil
+}
+
+// legacyBind is the bindings resource of old: the pod's own subresource.
+func (a *API) legacyBind(w http.ResponseWriter, q *request) error {
+	pods := a.Lookup(corev1.SchemeGroupVersion.WithResource("pods"))
+	info := *q.info
+	info.Resource, info.Subresource = "pods", "binding"
+	f, err := negotiate(q.http)
+	if err != nil {
+		return err
+	}
+	return a.bind(w, &request{http: q.http, info: &info, res: pods, form: f, user: q.user})
+}
+
+// componentStatus answers the deprecated list: what can be known from here is
+// the store, which has just answered.
+func (a *API) componentStatus(w http.ResponseWriter, q *request) error {
+	q.warn("v1 ComponentStatus is deprecated in v1.19+")
+	writeWarnings(w, q.warnings)
+	healthy := corev1.ComponentStatus{
+		TypeMeta:   metav1.TypeMeta{Kind: "ComponentStatus", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "etcd-0"},
+		Conditions: []corev1.ComponentCondition{{Type: corev1.ComponentHealthy, Status: corev1.ConditionTrue, Message: "ok"}},
+	}
+	if _, _, err := a.deps.Store.Get(q.ctx(), "/health"); err != nil && statusOf(err).Code == http.StatusGatewayTimeout {
+		healthy.Conditions[0].Status, healthy.Conditions[0].Message = corev1.ConditionFalse, err.Error()
+	}
+	if q.info.Verb == "get" {
+		if q.info.Name != healthy.Name {
+			return apierrors.NewNotFound(schema.GroupResource{Resource: "componentstatuses"}, q.info.Name)
+		}
+		return WriteObject(w, q.http, http.StatusOK, &healthy)
+	}
+	return WriteObject(w, q.http, http.StatusOK, &corev1.ComponentStatusList{
+		TypeMeta: metav1.TypeMeta{Kind: "ComponentStatusList", APIVersion: "v1"}, Items: []corev1.ComponentStatus{healthy},
+	})
+}
+
+func (a *API) review(w http.ResponseWriter, q *request, want schema.GroupVersionKind) error {
+	body, err := a.readBody(q.http)
+	if err != nil {
+		return err
+	}
+	obj, err := a.decodeBody(q, want, body)
+	if err != nil {
+		return err
+	}
+	switch r := obj.(type) {
+	case *authenticationv1.TokenReview:
+		a.reviewToken(q, r)
+	case *authenticationv1.SelfSubjectReview:
+		r.CreationTimestamp = now()
+		r.Status.UserInfo = userInfo(q.user)
+	case *authorizationv1.SubjectAccessReview:
+		if err := checkReview(r.Spec); err != nil {
+			return err
+		}
+		r.Status = a.reviewAccess(q, userOf(r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
+	case *authorizationv1.LocalSubjectAccessReview:
+		if err := checkReview(r.Spec); err != nil {
+			return err
+		}
+		if r.Spec.NonResourceAttributes != nil || r.Spec.ResourceAttributes.Namespace != q.info.Namespace {
+			return apierrors.NewBadRequest("spec.resourceAttributes.namespace must match the namespace of the request")
+		}
+		r.Status = a.reviewAccess(q, userOf(r.Spec), r.Spec.ResourceAttributes, nil)
+	case *authorizationv1.SelfSubjectAccessReview:
+		if (r.Spec.ResourceAttributes == nil) == (r.Spec.NonResourceAttributes == nil) {
+			return apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+		}
+		r.Status = a.reviewAccess(q, q.user, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
+	case *authorizationv1.SelfSubjectRulesReview:
+		a.reviewRules(q, r)
+	}
+	writeWarnings(w, q.warnings)
+	return WriteObject(w, q.http, http.StatusCreated, obj)
+}
+
+func userInfo(u *authn.Identity) authenticationv1.UserInfo {
+	out := authenticationv1.UserInfo{Username: u.Name, UID: u.UID, Groups: u.Groups}
+	if len(u.Extra) > 0 {
+		out.Extra = make(map[string]authenticationv1.ExtraValue, len(u.Extra))
+		for k, v := range u.Extra {
+			out.Extra[k] = v
+		}
+	}
+	return out
+}
+
+func (a *API) reviewToken(q *request, r *authenticationv1.TokenReview) {
+	r.Status = authenticationv1.TokenReviewStatus{}
+	if r.Spec.Token == "" {
+		r.Status.Error = "token is required for TokenReview in authentication"
+		return
+	}
+	id, ok, err := a.deps.Reviewer.ReviewToken(q.ctx(), r.Spec.Token, r.Spec.Audiences)
+	if err != nil {
+		r.Status.Error = err.Error()
+	}
+	if !ok {
+		return
+	}
+	r.Status.Authenticated = true
+	r.Status.User = userInfo(id)
+	r.Status.Audiences = id.Audiences
+}
+
+func checkReview(s authorizationv1.SubjectAccessReviewSpec) error {
+	switch {
+	case (s.ResourceAttributes == nil) == (s.NonResourceAttributes == nil):
+		return apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+	case s.User == "" && len(s.Groups) == 0:
+		return apierrors.NewBadRequest("at least one of user or group must be specified")
+	}
+	return nil
+}
+
+func userOf(s authorizationv1.SubjectAccessReviewSpec) *authn.Identity {
+	u := &authn.Identity{Name: s.User, UID: s.UID, Groups: s.Groups, Extra: make(map[string][]string, len(s.Extra))}
+	for k, v := range s.Extra {
+		u.Extra[k] = v
+	}
+	return u
+}
+
+func (a *API) reviewAccess(q *request, u *authn.Identity, res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+	at := authz.Attributes{User: u}
+	if res != nil {
+		at.ResourceRequest, at.Verb, at.Namespace = true, res.Verb, res.Namespace
+		at.APIGroup, at.APIVersion = res.Group, res.Version
+		at.Resource, at.Subresource, at.Name = res.Resource, res.Subresource, res.Name
+	} else {
+		at.Verb, at.Path = non.Verb, non.Path
+	}
+	d, reason, err := a.deps.Reviewer.Authorize(q.ctx(), at)
+	s := authorizationv1.SubjectAccessReviewStatus{Allowed: d == authz.Allow, Denied: d == authz.Deny, Reason: reason}
+	if err != nil {
+		s.EvaluationError = err.Error()
+	}
+	return s
+}
+
+func (a *API) reviewRules(q *request, r *authorizationv1.SelfSubjectRulesReview) {
+	rules, err := a.deps.Reviewer.RulesFor(q.user, r.Spec.Namespace)
+	r.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
+	if err != nil {
+		r.Status.EvaluationError, r.Status.Incomplete = err.Error(), true
+	}
+	if q.user.InGroup(authn.PrivilegedGroup) {
+		rules = append(rules, rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
+	}
+	for _, rule := range rules {
+		if len(rule.Resources) > 0 {
+			r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
+				Verbs: rule.Verbs, APIGroups: rule.APIGroups, Resources: rule.Resources, ResourceNames: rule.ResourceNames,
+			})
+		}
+		if len(rule.NonResourceURLs) > 0 {
+			r.Status.NonResourceRules = append(r.Status.NonResourceRules, authorizationv1.NonResourceRule{Verbs: rule.Verbs, NonResourceURLs: rule.NonResourceURLs})
+		}
+	}
+}
+
+// Read returns the current object of a key from the cache, nil where there is
+// none. The object is the caller's.
+func (a *API) Read(gvr schema.GroupVersionResource, namespace, name string) (runtime.Object, error) {
+	res := a.Lookup(gvr)
+	if res == nil {
+		return nil, apierrors.NewNotFound(gvr.GroupResource(), name)
+	}
+	key := name
+	if res.Namespaced {
+		key = namespace + "/" + name
+	}
+	e := res.Cache.Get(key)
+	if e == nil {
+		return nil, apierrors.NewNotFound(gvr.GroupResource(), name)
+	}
+	return a.decodeStored(res, e)
+}
+
+// Each visits the cached objects of a resource in a namespace, or in all where
+// it is empty, until visit returns false. The objects are the caller's.
+func (a *API) Each(gvr schema.GroupVersionResource, namespace string, visit func(runtime.Object) bool) error {
+	res := a.Lookup(gvr)
+	if res == nil {
+		return apierrors.NewNotFound(gvr.GroupResource(), "")
+	}
+	prefix := ""
+	if namespace != "" {
+		prefix = namespace + "/"
+	}
+	var failure error
+	res.Cache.Snapshot().Scan(prefix, "", func(e *entry) bool {
+		obj, err := a.decodeStored(res, e)
+		if err != nil {
+			failure = err
+			return false
+		}
+		return visit(obj)
+	})
+	return failure
+}

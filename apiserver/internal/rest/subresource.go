@@ -1,0 +1,254 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"flagship/apiserver/internal/admission"
+	"fmt"
+	"net/http"
+
+	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/store"
+)
+
+// Connector reaches nodes and addresses for the subresources that stream.
+type Connector interface {
+	// Connect serves pods/log, exec, attach, portforward and the proxies.
+	Connect(w http.ResponseWriter, r *http.Request, info *Info) error
+}
+
+// TokenIssuer answers a TokenRequest for a service account.
+type TokenIssuer interface {
+	Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, user *authn.Identity) error
+}
+
+func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
+	sub, ok := q.res.Subresources[q.info.Subresource]
+	if !ok {
+		notFoundPath(w, q.http)
+		return nil
+	}
+	connects := false
+	switch q.info.Subresource {
+	case "log", "exec", "attach", "portforward", "proxy":
+		connects = true
+	}
+	if !has(sub.Verbs, q.info.Verb) {
+		return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
+	}
+	if connects {
+		at := a.attributes(q, admission.Connect, q.info.Subresource, nil, nil, false)
+		if q.info.Subresource != "log" {
+			if err := a.admitValidate(q, at); err != nil {
+				return err
+			}
+		}
+		return a.deps.Connect.Connect(w, q.http, q.info)
+	}
+	f, err := negotiate(q.http)
+	if err != nil {
+		return err
+	}
+	q.form = f
+	switch q.info.Subresource {
+	case "scale":
+		return a.serveScale(w, q)
+	case "binding":
+		return a.bind(w, q)
+	case "eviction":
+		return a.evict(w, q)
+	case "token":
+		return a.token(w, q)
+	}
+	return a.serveView(w, q)
+}
+
+func has(verbs []string, verb string) bool {
+	for _, v := range verbs {
+		if v == verb {
+			return true
+		}
+	}
+	return false
+}
+
+// serveView serves a subresource that is the object itself with only a part of
+// it open to change: status, approval, finalize, ephemeralcontainers, resize.
+func (a *API) serveView(w http.ResponseWriter, q *request) error {
+	sub := q.info.Subresource
+	switch q.info.Verb {
+	case "get":
+		return a.get(w, q)
+	case "patch":
+		return a.patch(w, q, sub)
+	case "update":
+		return a.update(w, q, sub)
+	}
+	return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
+}
+
+// onlyPart is old with the part of obj that a subresource opens.
+func onlyPart(sub string, obj, old runtime.Object) runtime.Object {
+	switch sub {
+	case "ephemeralcontainers":
+		from, out := obj.(*corev1.Pod), old.(*corev1.Pod).DeepCopy()
+		out.ManagedFields = from.ManagedFields
+		out.Spec.EphemeralContainers = from.Spec.EphemeralContainers
+		return out
+	case "resize":
+		from, out := obj.(*corev1.Pod), old.(*corev1.Pod).DeepCopy()
+		out.ManagedFields = from.ManagedFields
+		for i := range out.Spec.Containers {
+			for j := range from.Spec.Containers {
+				if from.Spec.Containers[j].Name == out.Spec.Containers[i].Name {
+					out.Spec.Containers[i].Resources = from.Spec.Containers[j].Resources
+					out.Spec.Containers[i].ResizePolicy = from.Spec.Containers[j].ResizePolicy
+				}
+			}
+		}
+		return out
+	case "finalize":
+		from, out := obj.(*corev1.Namespace), old.(*corev1.Namespace).DeepCopy()
+		out.Spec.Finalizers = from.Spec.Finalizers
+		return out
+	case "approval":
+		from, out := obj.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest).DeepCopy()
+		out.ManagedFields = from.ManagedFields
+		out.Status.Conditions = from.Status.Conditions
+		return out
+	}
+	return obj
+}
+
+// scaleOf is the Scale of a scalable object.
+func scaleOf(obj runtime.Object) (*autoscalingv1.Scale, error) {
+	s := &autoscalingv1.Scale{TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: "autoscaling/v1"}}
+	var selector string
+	var err error
+	switch t := obj.(type) {
+	case *appsv1.Deployment:
+		s.Spec.Replicas, s.Status.Replicas = *t.Spec.Replicas, t.Status.Replicas
+		selector, err = selectorText(t.Spec.Selector)
+	case *appsv1.ReplicaSet:
+		s.Spec.Replicas, s.Status.Replicas = *t.Spec.Replicas, t.Status.Replicas
+		selector, err = selectorText(t.Spec.Selector)
+	case *appsv1.StatefulSet:
+		s.Spec.Replicas, s.Status.Replicas = *t.Spec.Replicas, t.Status.Replicas
+		selector, err = selectorText(t.Spec.Selector)
+	case *corev1.ReplicationController:
+		s.Spec.Replicas, s.Status.Replicas = *t.Spec.Replicas, t.Status.Replicas
+		selector, err = selectorText(&metav1.LabelSelector{MatchLabels: t.Spec.Selector})
+	default:
+		return nil, fmt.Errorf("scale of %T is not known", obj)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := obj.(metav1.Object)
+	s.Status.Selector = selector
+	s.ObjectMeta = metav1.ObjectMeta{
+		Name: m.GetName(), Namespace: m.GetNamespace(), UID: m.GetUID(),
+		ResourceVersion: m.GetResourceVersion(), CreationTimestamp: m.GetCreationTimestamp(),
+	}
+	return s, nil
+}
+
+func selectorText(s *metav1.LabelSelector) (string, error) {
+	sel, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return "", err
+	}
+	return sel.String(), nil
+}
+
+func setReplicas(obj runtime.Object, n int32) {
+	switch t := obj.(type) {
+	case *appsv1.Deployment:
+		t.Spec.Replicas = &n
+	case *appsv1.ReplicaSet:
+		t.Spec.Replicas = &n
+	case *appsv1.StatefulSet:
+		t.Spec.Replicas = &n
+	case *corev1.ReplicationController:
+		t.Spec.Replicas = &n
+	}
+}
+
+func (a *API) serveScale(w http.ResponseWriter, q *request) error {
+	if q.info.Verb == "get" {
+		e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), q.http.URL.Query().Get("resourceVersion"))
+		if errors.Is(err, store.ErrNotFound) {
+			return q.notFound()
+		}
+		if err != nil {
+			return err
+		}
+		obj, err := a.decodeStored(q.res, e)
+		if err != nil {
+			return err
+		}
+		s, err := scaleOf(obj)
+		if err != nil {
+			return err
+		}
+		return WriteObject(w, q.http, http.StatusOK, s)
+	}
+	body, err := a.readBody(q.http)
+	if err != nil {
+		return err
+	}
+	dry, err := dryRun(q.http)
+	if err != nil {
+		return err
+	}
+	var result runtime.Object
+	_, _, err = a.guaranteed(q, "scale", dry, func(old runtime.Object) (runtime.Object, error) {
+		if old == nil {
+			return nil, errNoObject
+		}
+		was, err := scaleOf(old)
+		if err != nil {
+			return nil, err
+		}
+		next, err := a.changeScale(q, body, was)
+		if err != nil {
+			return nil, err
+		}
+		if next.Spec.Replicas < 0 {
+			return nil, apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), q.info.Name, field.ErrorList{
+				field.Invalid(field.NewPath("spec", "replicas"), next.Spec.Replicas, "must be greater than or equal to 0"),
+			})
+		}
+		setReplicas(old, next.Spec.Replicas)
+		m := old.(metav1.Object)
+		if next.ResourceVersion != "" {
+			m.SetResourceVersion(next.ResourceVersion)
+		}
+		result = old
+		return old, nil
+	})
+	if err != nil {
+		return err
+	}
+	e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), "")
+	if err == nil && !dry {
+		if result, err = a.decodeStored(q.res, e); err != nil {
+			return err
+		}
+	}
+	s, err := scaleOf(result)
+	if err != nil {
+		return err
+	}
+	return WriteObject(w, q.http, http.StatusOK, s)
+}
