@@ -209,7 +209,7 @@ func TestReconcile(t *testing.T) {
 	if err := Reconcile(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	if len(m) != len(Defaults()) || len(m) < 150 {
+	if len(m) != len(Defaults()) || len(m) < 140 {
 		t.Errorf("%d objects of %d", len(m), len(Defaults()))
 	}
 	view := m["ClusterRole//system:basic-user"].(*rbacv1.ClusterRole)

@@ -358,3 +358,16 @@ func volumeSecrets(pv *corev1.PersistentVolume) iter.Seq[vertex] {
 		}
 	}
 }
+
+// References returns the names of the Secrets and ConfigMaps that a pod refers to anywhere, each once.
+func References(pod *corev1.Pod) (secrets, configMaps []string) {
+	for _, t := range podTargets(pod) {
+		switch t.kind {
+		case secretVertex:
+			secrets = append(secrets, t.name)
+		case configMapVertex:
+			configMaps = append(configMaps, t.name)
+		}
+	}
+	return secrets, configMaps
+}

@@ -1,0 +1,123 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+
+	"flagship/apiserver/internal/authz"
+)
+
+// Readers is how the plugins see the cluster. What they return may be a little old, is shared and must not be changed.
+// A missing object is a NotFound Status.
+type Readers struct {
+	Namespace       func(ctx context.Context, name string) (*corev1.Namespace, error)
+	ServiceAccount  func(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+	Pod             func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Pods            func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
+	Node            func(ctx context.Context, name string) (*corev1.Node, error)
+	Claim           func(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	Volume          func(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	CSIDriver       func(ctx context.Context, name string) (*storagev1.CSIDriver, error)
+	LimitRanges     func(ctx context.Context, namespace string) ([]*corev1.LimitRange, error)
+	PriorityClass   func(ctx context.Context, name string) (*schedulingv1.PriorityClass, error)
+	PriorityClasses func(ctx context.Context) ([]*schedulingv1.PriorityClass, error)
+	RuntimeClass    func(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
+	StorageClasses  func(ctx context.Context) ([]*storagev1.StorageClass, error)
+	IngressClasses  func(ctx context.Context) ([]*networkingv1.IngressClass, error)
+	// Quotas lists a namespace's quotas; fresh ones must not be older than the call.
+	Quotas func(ctx context.Context, namespace string, fresh bool) ([]*corev1.ResourceQuota, error)
+	// UpdateQuotaStatus writes a quota's status if its resourceVersion still holds (else a Conflict Status) and returns
+	// what was written.
+	UpdateQuotaStatus func(ctx context.Context, q *corev1.ResourceQuota) (*corev1.ResourceQuota, error)
+}
+
+// Config says which plugins run and how.
+type Config struct {
+	Enable, Disable []string // --enable-admission-plugins, --disable-admission-plugins
+
+	DefaultNotReadyTolerationSeconds    int64 // 300 upstream
+	DefaultUnreachableTolerationSeconds int64 // 300 upstream
+}
+
+// Deps is what the plugins need.
+type Deps struct {
+	Readers    Readers
+	Authorizer authz.Authorizer
+	// Extra runs after the built-in plugins and before ResourceQuota, in this order: policies and webhooks.
+	Extra []Plugin
+	Now   func() time.Time
+	// Suffix returns n random characters that may end a name.
+	Suffix func(n int) string
+}
+
+// entry is a plugin of the table below; on says whether it runs unless disabled.
+type entry struct {
+	on     bool
+	plugin Plugin
+}
+
+// New returns the chain in upstream's order. An unknown name in Enable or Disable is an error.
+func New(cfg Config, d Deps) (Chain, error) {
+	r := &d.Readers
+	ops := func(name string, ops ...Operation) operations { return operations{name, ops} }
+	table := []entry{
+		{true, &NamespaceLifecycle{ops("NamespaceLifecycle", Create, Update, Delete), r.Namespace}},
+		{true, &LimitRanger{ops("LimitRanger", Create, Update), r.LimitRanges}},
+		{true, &ServiceAccount{ops("ServiceAccount", Create, Update), r.ServiceAccount, d.Suffix}},
+		{false, &NodeRestriction{ops("NodeRestriction", Create, Update, Delete), r, d.Authorizer}},
+		{true, &TaintNodes{ops("TaintNodesByCondition", Create)}},
+		{false, &AlwaysPullImages{ops("AlwaysPullImages", Create, Update)}},
+		{true, &PodSecurity{operations: ops("PodSecurity", Create, Update), namespace: r.Namespace, pods: r.Pods, now: d.Now}},
+		{true, &Priority{ops("Priority", Create, Update), r}},
+		{true, &TolerationSeconds{ops("DefaultTolerationSeconds", Create, Update), cfg.DefaultNotReadyTolerationSeconds, cfg.DefaultUnreachableTolerationSeconds}},
+		{false, &ExtendedResourceToleration{ops("ExtendedResourceToleration", Create, Update)}},
+		{true, &StorageClass{ops("DefaultStorageClass", Create), r.StorageClasses}},
+		{true, &StorageProtection{ops("StorageObjectInUseProtection", Create)}},
+		{true, &ClaimResize{ops("PersistentVolumeClaimResize", Update), r.StorageClasses}},
+		{true, &RuntimeClass{ops("RuntimeClass", Create), r.RuntimeClass}},
+		{true, &CertificateApproval{ops("CertificateApproval", Update), d.Authorizer}},
+		{true, &CertificateSigning{ops("CertificateSigning", Update), d.Authorizer}},
+		{true, &TrustBundleAttest{ops("ClusterTrustBundleAttest", Create, Update), d.Authorizer}},
+		{true, &CertificateSubject{ops("CertificateSubjectRestriction", Create)}},
+		{true, &IngressClass{ops("DefaultIngressClass", Create), r.IngressClasses}},
+		{false, &DenyExternalIPs{ops("DenyServiceExternalIPs", Create, Update)}},
+		{true, &TopologyLabels{ops("PodTopologyLabels", Create), r.Node}},
+	}
+	for _, p := range d.Extra {
+		table = append(table, entry{true, p})
+	}
+	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now)})
+	return choose(table, cfg)
+}
+
+func choose(table []entry, cfg Config) (Chain, error) {
+	known := func(name string) bool {
+		return slices.ContainsFunc(table, func(e entry) bool { return e.plugin.Name() == name })
+	}
+	for _, name := range slices.Concat(cfg.Enable, cfg.Disable) {
+		if !known(name) {
+			return nil, fmt.Errorf("admission plugin %q is unknown", name)
+		}
+	}
+	for _, name := range cfg.Enable {
+		if slices.Contains(cfg.Disable, name) {
+			return nil, fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name)
+		}
+	}
+	var out Chain
+	for _, e := range table {
+		name := e.plugin.Name()
+		if slices.Contains(cfg.Enable, name) || e.on && !slices.Contains(cfg.Disable, name) {
+			out = append(out, e.plugin)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,282 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// PodSecurity holds pods to the Pod Security Standard that their namespace's labels ask for.
+type PodSecurity struct {
+	operations
+	namespace func(ctx context.Context, name string) (*corev1.Namespace, error)
+	pods      func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
+	now       func() time.Time
+
+	once      sync.Once // builds checks
+	checks    policy.Evaluator
+	checksErr error
+}
+
+// Bounds of the look at a namespace's pods when its level is raised.
+const (
+	podSecurityMaxPods = 3000
+	podSecurityTimeout = time.Second
+)
+
+func defaultPolicy() api.Policy {
+	v := api.LevelVersion{Level: api.LevelPrivileged, Version: api.LatestVersion()}
+	return api.Policy{Enforce: v, Audit: v, Warn: v}
+}
+
+func (p *PodSecurity) evaluator() (policy.Evaluator, error) {
+	p.once.Do(func() { p.checks, p.checksErr = policy.NewEvaluator(policy.DefaultChecks(), nil) })
+	return p.checks, p.checksErr
+}
+
+// Validate implements Validator.
+func (p *PodSecurity) Validate(ctx context.Context, a *Attributes) error {
+	switch {
+	case a.Is("", "namespaces", ""):
+		return p.level(ctx, a)
+	case a.Resource.Group == "" && a.Resource.Resource == "pods":
+		return p.pod(ctx, a)
+	case a.Subresource == "":
+		if m, spec := podTemplate(a.Object); spec != nil {
+			return p.controller(ctx, a, m, spec)
+		}
+	}
+	return nil
+}
+
+// podTemplate returns the pod that a controller's object would create.
+func podTemplate(o runtime.Object) (*metav1.ObjectMeta, *corev1.PodSpec) {
+	var t *corev1.PodTemplateSpec
+	switch o := o.(type) {
+	case *corev1.PodTemplate:
+		t = &o.Template
+	case *corev1.ReplicationController:
+		t = o.Spec.Template
+	case *appsv1.ReplicaSet:
+		t = &o.Spec.Template
+	case *appsv1.Deployment:
+		t = &o.Spec.Template
+	case *appsv1.DaemonSet:
+		t = &o.Spec.Template
+	case *appsv1.StatefulSet:
+		t = &o.Spec.Template
+	case *batchv1.Job:
+		t = &o.Spec.Template
+	case *batchv1.CronJob:
+		t = &o.Spec.JobTemplate.Spec.Template
+	}
+	if t == nil {
+		return nil, nil
+	}
+	return &t.ObjectMeta, &t.Spec
+}
+
+// level judges a namespace's labels, and warns of pods that a stricter level would refuse.
+func (p *PodSecurity) level(ctx context.Context, a *Attributes) error {
+	ns, ok := a.Object.(*corev1.Namespace)
+	if !ok {
+		return apierrors.NewBadRequest("failed to decode namespace")
+	}
+	now, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	if a.Operation == Create {
+		if len(errs) > 0 {
+			return apierrors.NewInvalid(a.Kind.GroupKind(), objectName(a), errs)
+		}
+		return nil
+	}
+	old, ok := a.OldObject.(*corev1.Namespace)
+	if !ok {
+		return apierrors.NewBadRequest("failed to decode  old namespace")
+	}
+	before, oldErrs := api.PolicyToEvaluate(old.Labels, defaultPolicy())
+	if len(errs) > 0 && (len(oldErrs) == 0 || !reflect.DeepEqual(errs, oldErrs)) {
+		return apierrors.NewInvalid(a.Kind.GroupKind(), objectName(a), errs)
+	}
+	if now.Enforce == before.Enforce || now.Enforce.Level == api.LevelPrivileged ||
+		now.Enforce.Version == before.Enforce.Version && api.CompareLevels(now.Enforce.Level, before.Enforce.Level) < 1 {
+		return nil
+	}
+	return p.existing(ctx, a, ns.Name, now.Enforce)
+}
+
+// existing warns of the pods that are there already.
+func (p *PodSecurity) existing(ctx context.Context, a *Attributes, namespace string, level api.LevelVersion) error {
+	checks, err := p.evaluator()
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	all, err := p.pods(ctx, namespace)
+	if err != nil {
+		a.Warn("failed to list pods while checking new PodSecurity enforce level")
+		return nil
+	}
+	type count struct {
+		first string
+		n     int
+	}
+	counts := map[string]count{}
+	var reasons []string
+	checked, deadline := 0, p.now().Add(podSecurityTimeout)
+	for _, pod := range prioritize(all) {
+		if checked == podSecurityMaxPods || ctx.Err() != nil || p.now().After(deadline) {
+			break
+		}
+		checked++
+		r := policy.AggregateCheckResults(checks.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec))
+		if r.Allowed {
+			continue
+		}
+		reason := r.ForbiddenReason()
+		c, seen := counts[reason]
+		if !seen {
+			reasons = append(reasons, reason)
+		}
+		if !seen || pod.Name < c.first {
+			c.first = pod.Name
+		}
+		c.n++
+		counts[reason] = c
+	}
+	if checked < len(all) {
+		a.Warn("new PodSecurity enforce level only checked against the first %d of %d existing pods", checked, len(all))
+	}
+	if len(reasons) > 0 {
+		a.Warn("existing pods in namespace %q violate the new PodSecurity enforce level %q", namespace, level.String())
+	}
+	for i, reason := range reasons {
+		c := counts[reason]
+		switch c.n {
+		case 1:
+			reasons[i] = fmt.Sprintf("%s: %s", c.first, reason)
+		case 2:
+			reasons[i] = fmt.Sprintf("%s (and 1 other pod): %s", c.first, reason)
+		default:
+			reasons[i] = fmt.Sprintf("%s (and %d other pods): %s", c.first, c.n-1, reason)
+		}
+	}
+	slices.Sort(reasons)
+	a.Warnings = append(a.Warnings, reasons...)
+	return nil
+}
+
+// prioritize puts one pod of each controller before its siblings.
+func prioritize(pods []*corev1.Pod) []*corev1.Pod {
+	var first, rest []*corev1.Pod
+	seen := map[types.UID]bool{}
+	for _, pod := range pods {
+		if c := metav1.GetControllerOfNoCopy(pod); c != nil {
+			if seen[c.UID] {
+				rest = append(rest, pod)
+				continue
+			}
+			seen[c.UID] = true
+		}
+		first = append(first, pod)
+	}
+	return append(first, rest...)
+}
+
+func (p *PodSecurity) pod(ctx context.Context, a *Attributes) error {
+	switch a.Subresource {
+	case "exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status":
+		return nil
+	}
+	ns, err := p.namespace(ctx, a.Namespace)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q", a.Namespace))
+	}
+	levels, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	if len(errs) == 0 && levels.FullyPrivileged() {
+		a.Annotate(api.AuditAnnotationPrefix+api.EnforcedPolicyAnnotationKey, levels.Enforce.String())
+		return nil
+	}
+	pod, ok := a.Object.(*corev1.Pod)
+	if !ok {
+		return apierrors.NewBadRequest("failed to decode pod")
+	}
+	if old, ok := a.OldObject.(*corev1.Pod); ok && a.Operation == Update && !significant(pod, old) {
+		return nil
+	}
+	return p.evaluate(a, levels, errs.ToAggregate(), &pod.ObjectMeta, &pod.Spec, true)
+}
+
+// significant says whether an update changes what the standards look at: containers come or images change.
+func significant(pod, old *corev1.Pod) bool {
+	same := func(x, y corev1.Container) bool { return x.Image == y.Image }
+	if !slices.EqualFunc(pod.Spec.Containers, old.Spec.Containers, same) || !slices.EqualFunc(pod.Spec.InitContainers, old.Spec.InitContainers, same) {
+		return true
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		if !slices.ContainsFunc(old.Spec.EphemeralContainers, func(o corev1.EphemeralContainer) bool { return o.Name == c.Name && o.Image == c.Image }) {
+			return true
+		}
+	}
+	return false
+}
+
+// controller audits and warns; only pods themselves are refused.
+func (p *PodSecurity) controller(ctx context.Context, a *Attributes, m *metav1.ObjectMeta, spec *corev1.PodSpec) error {
+	ns, err := p.namespace(ctx, a.Namespace)
+	if err != nil {
+		a.Annotate(api.AuditAnnotationPrefix+"error", fmt.Sprintf("failed to lookup namespace %q: %v", a.Namespace, err))
+		return nil
+	}
+	levels, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	if len(errs) == 0 && levels.Warn.Level == api.LevelPrivileged && levels.Audit.Level == api.LevelPrivileged {
+		return nil
+	}
+	return p.evaluate(a, levels, errs.ToAggregate(), m, spec, false)
+}
+
+func (p *PodSecurity) evaluate(a *Attributes, levels api.Policy, labelsErr error, m *metav1.ObjectMeta, spec *corev1.PodSpec, enforce bool) error {
+	checks, err := p.evaluator()
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	note := func(key, value string) { a.Annotate(api.AuditAnnotationPrefix+key, value) }
+	if labelsErr != nil {
+		note("error", fmt.Sprintf("Failed to parse policy: %v", labelsErr))
+	}
+	judge := func(level api.LevelVersion) policy.AggregateCheckResult {
+		return policy.AggregateCheckResults(checks.EvaluatePod(level, m, spec))
+	}
+	var refusal error
+	if enforce {
+		note(api.EnforcedPolicyAnnotationKey, levels.Enforce.String())
+		if r := judge(levels.Enforce); !r.Allowed {
+			refusal = Forbidden(a, errors.New(violation("violates", levels.Enforce, r)))
+		}
+	}
+	if r := judge(levels.Audit); !r.Allowed {
+		note(api.AuditViolationsAnnotationKey, violation("would violate", levels.Audit, r))
+	}
+	if refusal == nil {
+		if r := judge(levels.Warn); !r.Allowed {
+			a.Warn("%s", violation("would violate", levels.Warn, r))
+		}
+	}
+	return refusal
+}
+
+func violation(verb string, level api.LevelVersion, r policy.AggregateCheckResult) string {
+	return fmt.Sprintf("%s PodSecurity %q: %s", verb, level.String(), r.ForbiddenDetail())
+}
