@@ -130,3 +130,20 @@ func resourceVersionSize(resourceVersion string) int {
 	}
 	return fieldSize(fieldSize(len(resourceVersion)))
 }
+
+// AppendMetadataOnly appends the metadata of a message (its field 1, in all its fragments) and nothing else: the
+// message of a PartialObjectMetadata.
+func AppendMetadataOnly(dst, raw []byte) ([]byte, error) {
+	err := eachBytes(raw, func(num int32, v []byte) error {
+		if num == 1 {
+			dst = append(dst, 1<<3|wireBytes)
+			dst = appendUvarint(dst, uint64(len(v)))
+			dst = append(dst, v...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	return dst, nil
+}

@@ -156,3 +156,26 @@ func TestMalformed(t *testing.T) {
 		}
 	}
 }
+
+func TestMetadataOnly(t *testing.T) {
+	pod := samplePod()
+	raw, _ := pod.Marshal()
+	pod.ResourceVersion = "9"
+	want := mustJSON(t, &metav1.PartialObjectMetadata{
+		TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadata"}, ObjectMeta: pod.ObjectMeta,
+	})
+	p, err := Compile(reflect.TypeFor[metav1.PartialObjectMetadata]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	only, err := AppendMetadataOnly(nil, AppendResourceVersion(raw, "9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string][]byte{"whole": AppendResourceVersion(raw, "9"), "only": only} {
+		got, err := p.AppendJSON(nil, "meta.k8s.io/v1", "PartialObjectMetadata", in, "")
+		if d := cmp.Diff(want, string(got)); d != "" || err != nil {
+			t.Errorf("%s: %v %s", name, err, d)
+		}
+	}
+}
