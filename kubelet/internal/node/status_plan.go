@@ -47,7 +47,10 @@ func Status(old corev1.NodeStatus, f Facts) corev1.NodeStatus {
 	s.NodeInfo = corev1.NodeSystemInfo{
 		MachineID: f.Machine.MachineID, SystemUUID: f.Machine.SystemUUID, BootID: f.Machine.BootID, KernelVersion: f.Machine.Kernel,
 		OSImage: f.Machine.OSImage, ContainerRuntimeVersion: f.RuntimeVersion, KubeletVersion: f.KubeletVersion,
-		OperatingSystem: f.Machine.OS, Architecture: f.Machine.Arch, Swap: &corev1.NodeSwapStatus{Capacity: &f.Machine.Swap},
+		OperatingSystem: f.Machine.OS, Architecture: f.Machine.Arch,
+	}
+	if f.Machine.Swap > 0 {
+		s.NodeInfo.Swap = &corev1.NodeSwapStatus{Capacity: &f.Machine.Swap}
 	}
 	s.Images = images(f.Images, f.MaxImages)
 	s.RuntimeHandlers = nil
