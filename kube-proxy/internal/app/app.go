@@ -72,7 +72,7 @@ func Run(ctx context.Context, cfg *config.Config) error {
 func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kube.Client) error {
 	registry := metrics.NewRegistry(config.Binary)
 	l := &loop{
-		cfg: cfg, log: log, dirty: make(chan struct{}, 1), now: time.Now,
+		cfg: cfg, log: log, dirty: make(chan struct{}, 1), now: time.Now, recorded: map[string]map[string]string{},
 		decisions: decision.NewLog(config.Binary, decisionsKept), metrics: newProxyMetrics(registry, cfg.Mode),
 	}
 	l.tracker = track.New(cfg.NodeName, func() { l.mark() })
@@ -118,6 +118,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 				return err
 			}
 			l.stacks = stacks
+			cleanOther(ctx, cfg, log)
 			return l.Run(ctx)
 		}},
 	)
@@ -210,6 +211,26 @@ func writeConfig(cfg *config.Config) error {
 		return fmt.Errorf("--write-config-to: %w", err)
 	}
 	return nil
+}
+
+// cleanOther removes the rules of the mode that is not used: both at once would translate packets twice. What cannot be
+// removed, since the other mode's tools are missing, cannot have been made on this machine.
+func cleanOther(ctx context.Context, cfg *config.Config, log *zap.Logger) {
+	for _, ipv6 := range []bool{false, true} {
+		var other interface{ Cleanup(context.Context) error }
+		var err error
+		if cfg.Mode == config.IPTables {
+			other, err = apply.NewNFTables(rules.Config{IPv6: ipv6})
+		} else {
+			other, err = apply.NewIPTables(rules.Config{IPv6: ipv6})
+		}
+		if err == nil {
+			err = other.Cleanup(ctx)
+		}
+		if err != nil {
+			log.Debug("rules of the other mode not removed", zap.Bool("ipv6", ipv6), zap.Error(err))
+		}
+	}
 }
 
 // cleanup removes what either backend may have left, in both families.

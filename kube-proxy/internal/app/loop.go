@@ -45,6 +45,8 @@ type loop struct {
 	decisions *decision.Log
 	metrics   *proxyMetrics
 	now       func() time.Time
+	// recorded is what record noted last, by family and port; Run's goroutine owns it.
+	recorded map[string]map[string]string
 }
 
 // mark notes a change. It may be called from anywhere.
@@ -142,8 +144,9 @@ func (l *loop) sync(ctx context.Context) error {
 	return first
 }
 
-// record notes for every service port where its traffic goes. The decision log drops what repeats.
+// record notes where the traffic of service ports goes, for those where that is new.
 func (l *loop) record(s *track.Snapshot, family string) {
+	known := make(map[string]string, len(s.Ports))
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		ends := rules.Reachable(p, s)
@@ -151,14 +154,17 @@ func (l *loop) record(s *track.Snapshot, family string) {
 		if len(ends) == 0 {
 			verdict = "no endpoints"
 		}
+		message := fmt.Sprintf("%s: %d of %d endpoints get traffic of %s:%d on this node", family, len(ends), len(p.Endpoints), p.ClusterIP, p.Port)
+		known[p.Key()] = message
+		if l.recorded[family][p.Key()] == message {
+			continue
+		}
 		l.decisions.Record(decision.Entry{
-			Actor: l.cfg.Mode, Time: l.now(), Kind: "Service", Namespace: p.Service.Namespace, Name: p.Service.Name, UID: types.UID(p.Key() + "/" + family), Verdict: verdict,
-			Reasons: []decision.Reason{{
-				Subject: "port/" + strconv.Itoa(int(p.Port)), Code: "Endpoints", Count: len(ends),
-				Message: fmt.Sprintf("%s: %d of %d endpoints get traffic of %s:%d on this node", family, len(ends), len(p.Endpoints), p.ClusterIP, p.Port),
-			}},
+			Actor: l.cfg.Mode, Time: l.now(), Kind: "Service", Namespace: p.Service.Namespace, Name: p.Service.Name, UID: p.UID, Verdict: verdict,
+			Reasons: []decision.Reason{{Subject: "port/" + strconv.Itoa(int(p.Port)), Code: "Endpoints", Count: len(ends), Message: message}},
 		})
 	}
+	l.recorded[family] = known
 }
 
 func (l *loop) cleanFlows(s *track.Snapshot, ipv6 bool) {

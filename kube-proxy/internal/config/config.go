@@ -250,6 +250,12 @@ func address(have, host string, port int) string {
 // freeze validates and computes what follows from the file's format.
 func (c *Config) freeze() error {
 	k := &c.Component
+	if bit := *k.IPTables.MasqueradeBit; bit < 0 || bit > 31 {
+		return fmt.Errorf("iptables.masqueradeBit: invalid value %d: must be within the range [0, 31]", bit)
+	}
+	if bit := *k.NFTables.MasqueradeBit; bit < 0 || bit > 31 {
+		return fmt.Errorf("nftables.masqueradeBit: invalid value %d: must be within the range [0, 31]", bit)
+	}
 	switch k.Mode {
 	case "", NFTables:
 		c.Mode, c.MasqueradeAll = NFTables, k.NFTables.MasqueradeAll
@@ -264,12 +270,6 @@ func (c *Config) freeze() error {
 	}
 	if c.SyncPeriod <= 0 || c.MinSyncPeriod < 0 || c.MinSyncPeriod > c.SyncPeriod {
 		return fmt.Errorf("%s.minSyncPeriod: must be 0 to %s.syncPeriod, which must be greater than 0", c.Mode, c.Mode)
-	}
-	if bit := *k.IPTables.MasqueradeBit; bit < 0 || bit > 31 {
-		return fmt.Errorf("iptables.masqueradeBit: invalid value %d: must be within the range [0, 31]", bit)
-	}
-	if bit := *k.NFTables.MasqueradeBit; bit < 0 || bit > 31 {
-		return fmt.Errorf("nftables.masqueradeBit: invalid value %d: must be within the range [0, 31]", bit)
 	}
 	for path, a := range map[string]string{"healthzBindAddress": k.HealthzBindAddress, "metricsBindAddress": k.MetricsBindAddress} {
 		if _, _, err := net.SplitHostPort(a); err != nil {

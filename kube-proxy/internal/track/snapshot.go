@@ -10,6 +10,7 @@ import (
 // Port is one port of a service, in one address family.
 type Port struct {
 	Service  types.NamespacedName
+	UID      types.UID
 	Name     string
 	Protocol v1.Protocol
 

@@ -152,7 +152,7 @@ func (t *Tracker) ports(key types.NamespacedName, svc *v1.Service, ipv6 bool) []
 		return nil
 	}
 	base := Port{
-		Service: key, ClusterIP: own[0], ExternalIPs: parseAll(svc.Spec.ExternalIPs, ipv6),
+		Service: key, UID: svc.UID, ClusterIP: own[0], ExternalIPs: parseAll(svc.Spec.ExternalIPs, ipv6),
 		InternalLocal: svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == v1.ServiceInternalTrafficPolicyLocal,
 	}
 	for _, in := range svc.Status.LoadBalancer.Ingress {

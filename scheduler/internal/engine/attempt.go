@@ -71,7 +71,9 @@ func (e *Engine) assume(ctx context.Context, pr *Profile, it *queue.Item, d *cyc
 // bound is the end of a binding.
 func (e *Engine) bound(ctx context.Context, pr *Profile, a *assumed, err error) {
 	p, now := a.item.Pod, e.deps.Now()
-	delete(e.assumed, p.UID)
+	if a.bound = err == nil; !a.bound || a.settled {
+		delete(e.assumed, p.UID)
+	}
 	for _, b := range a.plan.Bind {
 		delete(e.cluster.Volumes.Assumed, b.PV.Name)
 	}

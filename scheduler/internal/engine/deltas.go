@@ -56,7 +56,7 @@ func (e *Engine) setPod(pod *v1.Pod) {
 
 func (e *Engine) setPlaced(p *snapshot.Pod) {
 	ev := snapshot.Event{Kind: snapshot.KindAssignedPod, Action: snapshot.Add, Pod: p, Node: -1}
-	if _, assumed := e.assumed[p.UID]; !assumed {
+	if !e.settle(p.UID) {
 		e.queue.Remove(p.UID)
 	}
 	e.denominate(p)
@@ -71,9 +71,24 @@ func (e *Engine) setPlaced(p *snapshot.Pod) {
 	e.wake(ev)
 }
 
+// settle notes that the informer has told the end of an assumption; false when there is none under way.
+func (e *Engine) settle(uid types.UID) bool {
+	a := e.assumed[uid]
+	if a == nil {
+		return false
+	}
+	if a.bound {
+		delete(e.assumed, uid)
+		return false
+	}
+	a.settled = true
+	return true
+}
+
 // RemovePod takes notice of a pod that is gone, or finished.
 func (e *Engine) RemovePod(pod *v1.Pod) {
 	e.Post(func() {
+		e.settle(pod.UID)
 		p := e.cluster.RemovePod(pod.UID)
 		it := e.queue.Remove(pod.UID)
 		if it != nil {

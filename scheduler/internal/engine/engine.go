@@ -84,12 +84,16 @@ type Engine struct {
 	pdbs      map[string]*policyv1.PodDisruptionBudget
 }
 
-// assumed is a pod that is being bound.
+// assumed is a pod that is being bound. It stays known until both have come: the binding's outcome, and the word of the
+// informer, whose older news of the pod would else put it back into the queue.
 type assumed struct {
 	item *queue.Item
 	node string
 	plan plugin.VolumePlan
 	at   time.Time
+
+	bound   bool // the API has accepted the binding
+	settled bool // the informer has told that the pod is bound, or gone
 }
 
 // New returns an engine that does nothing until Run, and schedules nothing until Lead.
