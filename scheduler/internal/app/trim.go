@@ -47,18 +47,22 @@ func trim(log *zap.Logger) {
 	}
 }
 
-// settled is how long after its start a process is taken to do what it will do from then on.
-const settled = 15 * time.Second
+// The process is taken to have settled after the one time; bursts are looked at again after the other.
+const (
+	settled   = 15 * time.Second
+	trimAgain = 5 * time.Minute
+)
 
-// trimOnce is the part that trims when the process has settled.
-func trimOnce(log *zap.Logger) func(context.Context) error {
+// trimNowAndThen is the part that trims.
+func trimNowAndThen(log *zap.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
-		select {
-		case <-time.After(settled):
-			trim(log)
-		case <-ctx.Done():
+		for wait := settled; ; wait = trimAgain {
+			select {
+			case <-time.After(wait):
+				trim(log)
+			case <-ctx.Done():
+				return nil
+			}
 		}
-		<-ctx.Done()
-		return nil
 	}
 }
