@@ -11,6 +11,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,7 +31,6 @@ func Kinds(s *runtime.Scheme) error {
 		&corev1.ServiceAccount{}, &corev1.ServiceAccountList{}, &corev1.PersistentVolume{}, &corev1.PersistentVolumeList{},
 		&corev1.PersistentVolumeClaim{}, &corev1.PersistentVolumeClaimList{})
 	s.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.TokenRequest{})
-	s.AddKnownTypes(core, &authenticationv1.TokenRequest{})
 	for _, add := range []func(*runtime.Scheme) error{coordinationv1.AddToScheme, certificatesv1.AddToScheme, nodev1.AddToScheme} {
 		if err := add(s); err != nil {
 			return err
@@ -126,15 +126,25 @@ func lookup[T any](a *API, m map[types.NamespacedName]cached[T], key types.Names
 // ConfigMap reads a ConfigMap.
 func (a *API) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
 	return lookup(a, a.maps, types.NamespacedName{Namespace: namespace, Name: name}, func() (*corev1.ConfigMap, error) {
-		return kube.For[corev1.ConfigMap, corev1.ConfigMapList](a.c, core("configmaps"), namespace).Get(ctx, name, metav1.GetOptions{})
+		v, err := kube.For[corev1.ConfigMap, corev1.ConfigMapList](a.c, core("configmaps"), namespace).Get(ctx, name, metav1.GetOptions{})
+		return v, singular(err, "configmap", name)
 	})
 }
 
 // Secret reads a Secret.
 func (a *API) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return lookup(a, a.secs, types.NamespacedName{Namespace: namespace, Name: name}, func() (*corev1.Secret, error) {
-		return kube.For[corev1.Secret, corev1.SecretList](a.c, core("secrets"), namespace).Get(ctx, name, metav1.GetOptions{})
+		v, err := kube.For[corev1.Secret, corev1.SecretList](a.c, core("secrets"), namespace).Get(ctx, name, metav1.GetOptions{})
+		return v, singular(err, "secret", name)
 	})
+}
+
+// singular words a missing object as upstream's kubelet does, with the kind's singular name.
+func singular(err error, kind, name string) error {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name)
+	}
+	return err
 }
 
 // Refresh forgets cached objects of the namespace, for a pod that has just arrived and must see the present.

@@ -99,6 +99,8 @@ func (w *worker) begin(pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
 	w.pool.mu.Lock()
 	w.forced = &status.Failure{Reason: reason, Message: "Pod was rejected: " + message}
 	w.pool.mu.Unlock()
+	w.rejected = true
+	w.report(pod, state, true)
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"flagship/kubelet/internal/plan"
 	"flagship/kubelet/internal/podspec"
@@ -48,6 +49,7 @@ type worker struct {
 	backoff  plan.Backoff
 	sandbox  *sandboxConfig
 	mounts   bool // volumes may exist
+	rejected bool // by admission: the pod never ran here
 }
 
 func newWorker(p *Pool, pod *corev1.Pod) *worker {
@@ -156,6 +158,15 @@ func (w *worker) jittered() time.Duration {
 func (w *worker) report(pod *corev1.Pod, state *podstate.Pod, terminal bool) corev1.PodStatus {
 	_, _, forced := w.look()
 	d := &w.pool.deps
+	if w.rejected {
+		start := metav1.Now()
+		s := corev1.PodStatus{Phase: corev1.PodFailed, Reason: forced.Reason, Message: forced.Message, QOSClass: podspec.QOS(pod), ObservedGeneration: pod.Generation, StartTime: &start}
+		if old, ok := d.Statuses.Get(pod.UID); ok {
+			s.StartTime = old.StartTime
+		}
+		d.Statuses.Set(pod, s)
+		return s
+	}
 	old, ok := d.Statuses.Get(pod.UID)
 	if !ok {
 		old = pod.Status
