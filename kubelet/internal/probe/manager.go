@@ -165,17 +165,16 @@ func (m *Manager) View() status.ProbeView {
 		defer m.mu.Unlock()
 		return m.results[k][id]
 	}
-	return status.ProbeView{
-		Started: func(c *corev1.Container, id string) bool {
-			return c.StartupProbe == nil || get(Startup, id) == plan.Success
-		},
-		Ready: func(c *corev1.Container, id string) bool {
-			if c.StartupProbe != nil && get(Startup, id) != plan.Success {
-				return false
+	view := func(k Kind) func(c *corev1.Container, id string) (bool, bool) {
+		return func(c *corev1.Container, id string) (value, known bool) {
+			if probeOf(c, k) == nil {
+				return true, true
 			}
-			return c.ReadinessProbe == nil || get(Readiness, id) == plan.Success
-		},
+			r := get(k, id)
+			return r == plan.Success, r != plan.Unset
+		}
 	}
+	return status.ProbeView{Started: view(Startup), Ready: view(Readiness)}
 }
 
 // set stores a result and wakes the pod's worker when it changed.

@@ -29,7 +29,7 @@ type worker struct {
 	id     string // instance that the results are about; guarded by m.mu where m.set touches it
 	seen   string
 	last   Outcome
-	run_   int32 // equal outcomes in a row
+	inRow  int32 // equal outcomes in a row
 	onHold bool  // the instance failed for good: wait for the next one
 }
 
@@ -87,8 +87,13 @@ func (w *worker) once(ctx context.Context) bool {
 	}
 	_, id, _ := strings.Cut(c.ContainerID, "://")
 	if id != w.seen {
-		w.seen, w.last, w.run_, w.onHold = id, "", 0, false
-		w.m.set(w, id, initial(w.key.kind))
+		first := initial(w.key.kind)
+		// What an earlier process of the kubelet found out about the instance stands until it is probed again.
+		if w.seen == "" && ((w.key.kind == Readiness && c.Ready) || (w.key.kind == Startup && c.Started != nil && *c.Started)) {
+			first = plan.Success
+		}
+		w.seen, w.last, w.inRow, w.onHold = id, "", 0, false
+		w.m.set(w, id, first)
 	}
 	if w.onHold {
 		return true
@@ -156,11 +161,11 @@ func (w *worker) conclude(ctx context.Context, pod *corev1.Pod, st *corev1.PodSt
 		w.event(pod, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", w.key.kind, text))
 	}
 	if out == w.last {
-		w.run_++
+		w.inRow++
 	} else {
-		w.last, w.run_ = out, 1
+		w.last, w.inRow = out, 1
 	}
-	if (out == Failure && w.run_ < w.probe.FailureThreshold) || (out == Success && w.run_ < w.probe.SuccessThreshold) {
+	if (out == Failure && w.inRow < w.probe.FailureThreshold) || (out == Success && w.inRow < w.probe.SuccessThreshold) {
 		return
 	}
 	if out == Success {
@@ -170,7 +175,7 @@ func (w *worker) conclude(ctx context.Context, pod *corev1.Pod, st *corev1.PodSt
 	w.m.set(w, id, plan.Failure)
 	if w.key.kind != Readiness {
 		// The container will be killed: probe no more until the next instance is there.
-		w.onHold, w.run_ = true, 0
+		w.onHold, w.inRow = true, 0
 	}
 }
 

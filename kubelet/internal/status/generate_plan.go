@@ -16,10 +16,11 @@ import (
 // Failure is why a container could not be started the last time.
 type Failure struct{ Reason, Message string }
 
-// ProbeView is what the probes say about a container; found is false when no probe of that kind has concluded.
+// ProbeView is what the probes say about a container instance; known is false when its probe has not concluded, as after
+// a restart of the kubelet, and then what the old status said of the same instance stands.
 type ProbeView struct {
-	Started func(c *corev1.Container, id string) bool
-	Ready   func(c *corev1.Container, id string) bool
+	Started func(c *corev1.Container, id string) (value, known bool)
+	Ready   func(c *corev1.Container, id string) (value, known bool)
 }
 
 // Input is everything a status depends on.
@@ -131,11 +132,30 @@ func setProbes(s *corev1.PodStatus, in Input) {
 				}
 				continue
 			}
-			started := st.State.Running != nil && in.Probes.Started(c, id)
+			old := oldStatus(in.Old, st)
+			started, known := in.Probes.Started(c, id)
+			if !known && old != nil {
+				started = old.Started != nil && *old.Started
+			}
+			started = started && st.State.Running != nil
 			st.Started = &started
-			st.Ready = started && in.Probes.Ready(c, id)
+			ready, known := in.Probes.Ready(c, id)
+			if !known && old != nil {
+				ready = old.Ready
+			}
+			st.Ready = started && ready
 		}
 	}
+}
+
+// oldStatus is the old status of the same container instance, or nil.
+func oldStatus(old corev1.PodStatus, st *corev1.ContainerStatus) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{old.InitContainerStatuses, old.ContainerStatuses} {
+		if o := find(list, st.Name); o != nil && o.ContainerID == st.ContainerID {
+			return o
+		}
+	}
+	return nil
 }
 
 // keepTransitions carries over the time of the last change of each condition that did not change.

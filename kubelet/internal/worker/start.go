@@ -74,7 +74,11 @@ func (s *starter) start(ctx context.Context, c *corev1.Container, target string)
 	var ie *image.Error
 	if errors.As(err, &ie) && !ie.Retry.IsZero() {
 		// The failure itself shows for a moment before the back-off does.
-		s.again(min(max(time.Until(ie.Retry), time.Second), retryPeriod))
+		if ie.Reason == image.ReasonBackOff {
+			s.again(time.Until(ie.Retry))
+		} else {
+			s.again(2 * time.Second)
+		}
 		return nil
 	}
 	return err
