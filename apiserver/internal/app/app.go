@@ -1,0 +1,453 @@
+// Package app wires kube-apiserver from top to bottom: store, watch cache,
+// identity, admission, resources, server.
+//
+// Data in: the configuration. Data out: a running process. It owns the order
+// in which the parts start, and stop in reverse.
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/applyconfigurations"
+	certutil "k8s.io/client-go/util/cert"
+
+	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/allocate"
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/config"
+	"flagship/apiserver/internal/connect"
+	"flagship/apiserver/internal/discovery"
+	"flagship/apiserver/internal/resource"
+	"flagship/apiserver/internal/rest"
+	"flagship/apiserver/internal/server"
+	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/watchcache"
+	"flagship/internal/component"
+	"flagship/internal/decision"
+	"flagship/internal/logging"
+	"flagship/internal/metrics"
+	"flagship/internal/options"
+	"flagship/internal/process"
+	"flagship/internal/serving"
+	componentv1 "flagship/proto/component/v1"
+	decisionv1 "flagship/proto/decision/v1"
+)
+
+// name is the binary's.
+const name = "kube-apiserver"
+
+// decisions bounds the ring of admission decisions.
+const decisions = 1024
+
+// apiserver is everything that the parts share.
+type apiserver struct {
+	cfg      *config.Config
+	set      *options.Set
+	log      *zap.Logger
+	start    time.Time
+	scheme   *runtime.Scheme
+	kinds    []*resource.Kind
+	store    *store.Store
+	hub      *watchcache.Hub
+	api      *rest.API
+	local    *local
+	rbac     *authz.RBAC
+	graph    *authz.Graph
+	checks   *serving.Checks
+	stopping chan struct{}
+	ready    chan struct{}
+	// bootstrapped is set once the cluster's first objects are there.
+	bootstrapped atomic.Bool
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
+	log, err := logging.New(cfg.Logging)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }()
+	set.WarnInert(log)
+	client, closeStore, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	s := &apiserver{
+		cfg: cfg, set: set, log: log, start: time.Now(), rbac: &authz.RBAC{}, graph: &authz.Graph{},
+		checks: serving.NewChecks(), stopping: make(chan struct{}), ready: make(chan struct{}),
+	}
+	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix}, client)
+	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
+	srv, err := s.wire(ctx)
+	if err != nil {
+		return err
+	}
+	boot := &bootstrapper{cfg: cfg, l: s.local, log: log.Named("bootstrap")}
+	parts := []process.Part{
+		{Name: "watch cache", Run: s.hub.Run, Ready: closed(s.hub.Ready())},
+		{Name: "followers", Run: s.follow, Ready: closed(s.ready)},
+		{Name: "bootstrap", Run: func(ctx context.Context) error { return s.bootstrap(ctx, boot) }},
+		{Name: "secure port", Run: srv.Run},
+	}
+	if cfg.Etcd.CompactionInterval > 0 {
+		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})
+	}
+	return process.Run(ctx, log, parts...)
+}
+
+func closed(ch <-chan struct{}) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ch:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// openStore connects to etcd, or starts it in this process.
+func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*clientv3.Client, func(), error) {
+	e := cfg.Etcd
+	if len(e.Servers) > 0 {
+		client, err := store.Dial(store.ExternalConfig{Servers: e.Servers, CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile}, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, func() { _ = client.Close() }, nil
+	}
+	emb, err := store.StartEmbedded(ctx, store.EmbeddedConfig{
+		DataDir: e.DataDir, Name: e.Name, ClientURL: e.ClientURL, PeerURL: e.PeerURL, PeerAdvertise: e.PeerURL,
+		ClientCA: e.ServerCA, ClientCert: e.ServerCert, ClientKey: e.ServerKey,
+		PeerCA: e.PeerCA, PeerCert: e.PeerCert, PeerKey: e.PeerKey,
+		InitialCluster: e.InitialCluster, Joining: e.ClusterState == "existing", Unsafe: e.UnsafeNoFsync,
+	}, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return emb.Client, emb.Close, nil
+}
+
+// wire builds everything and starts nothing.
+func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
+	var err error
+	if s.scheme, err = resource.NewScheme(); err != nil {
+		return nil, err
+	}
+	s.kinds = resource.Kinds()
+	s.local = &local{scheme: s.scheme, kinds: map[schema.GroupVersionKind]schema.GroupVersionResource{}}
+	for _, k := range s.kinds {
+		s.local.kinds[k.GroupVersionKind] = k.GVR()
+	}
+	authorizer := s.authorizer()
+	id, err := s.identity()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := s.kubeletTLS()
+	if err != nil {
+		return nil, err
+	}
+	types := make([]corev1.NodeAddressType, len(s.cfg.KubeletAddressTypes))
+	for i, t := range s.cfg.KubeletAddressTypes {
+		types[i] = corev1.NodeAddressType(t)
+	}
+	lazy := &lazyAPI{}
+	hooks := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort}, s.local,
+		func(ctx context.Context, obj runtime.Object) error {
+			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
+		})
+	s.api = rest.New(rest.Config{
+		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
+	}, rest.Deps{
+		Log: s.log.Named("rest"), Scheme: s.scheme, Types: applyconfigurations.NewTypeConverter(s.scheme), Store: s.store, Hub: s.hub,
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks,
+		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
+		Tokens:  &tokenIssuer{issuer: id.issuer, getter: id.getter}, Stopping: s.stopping,
+	})
+	s.local.api, lazy.API, id.getter.api = s.api, s.api, s.api
+	if err := s.addKinds(ctx); err != nil {
+		return nil, err
+	}
+	lazy.chain, err = admission.New(admission.Config{
+		Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
+		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
+	}, admission.Deps{
+		Readers: admissionReaders(s.api, s.hub, s.local), Authorizer: authorizer, Now: time.Now, Suffix: utilrand.String,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.server(id, authorizer)
+}
+
+// maxBody bounds a request's body, upstream's limit.
+const maxBody = 3 << 20
+
+// lazyAPI breaks the circle between the API and what reads through it.
+type lazyAPI struct {
+	*rest.API
+	chain admission.Chain
+}
+
+func (l *lazyAPI) Mutate(ctx context.Context, a *admission.Attributes) error {
+	return l.chain.Mutate(ctx, a)
+}
+
+func (l *lazyAPI) Validate(ctx context.Context, a *admission.Attributes) error {
+	return l.chain.Validate(ctx, a)
+}
+
+// addKinds gives each storage one cache and each kind its resource.
+func (s *apiserver) addKinds(ctx context.Context) error {
+	caches := map[string]*watchcache.Cache{}
+	for _, k := range s.kinds {
+		c := caches[k.Prefix]
+		if c == nil {
+			cc := watchcache.Config{Prefix: k.Prefix}
+			if k.Resource == "pods" && k.Group == "" {
+				cc.Index = rest.PodNode
+			}
+			var err error
+			if c, err = s.hub.Add(ctx, cc); err != nil {
+				return err
+			}
+			caches[k.Prefix] = c
+		}
+		if err := s.api.Add(k, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// authorizer is the ordered list of --authorization-mode, behind the group
+// that may do everything.
+func (s *apiserver) authorizer() authz.Authorizer {
+	u := authz.Union{authz.Superusers{authn.PrivilegedGroup}}
+	for _, mode := range s.cfg.AuthorizationModes {
+		switch mode {
+		case "Node":
+			u = append(u, authz.NewNode(s.graph))
+		case "RBAC":
+			u = append(u, s.rbac)
+		case "AlwaysAllow":
+			u = append(u, authz.Always(authz.Allow))
+		case "AlwaysDeny":
+			u = append(u, authz.Always(authz.NoOpinion))
+		}
+	}
+	return u
+}
+
+// reviewer answers the review kinds.
+type reviewer struct {
+	tokens     authn.TokenAuthenticator
+	authorizer authz.Authorizer
+	rbac       *authz.RBAC
+}
+
+func (r *reviewer) ReviewToken(ctx context.Context, token string, audiences []string) (*authn.Identity, bool, error) {
+	if len(audiences) > 0 {
+		ctx = authn.WithAudiences(ctx, audiences)
+	}
+	return r.tokens.AuthenticateToken(ctx, token)
+}
+
+func (r *reviewer) Authorize(ctx context.Context, a authz.Attributes) (authz.Decision, string, error) {
+	return r.authorizer.Authorize(ctx, a)
+}
+
+func (r *reviewer) RulesFor(u *authn.Identity, namespace string) ([]rbacRule, error) {
+	return r.rbac.RulesFor(u, namespace)
+}
+
+// kubeletTLS is the client side of connections to kubelets.
+func (s *apiserver) kubeletTLS() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.cfg.KubeletCA == "" {
+		// Upstream's default too: kubelets serve self-signed certificates
+		// unless an operator gives them others and names their CA here.
+		c.InsecureSkipVerify = true
+	} else {
+		pool, err := certutil.NewPool(s.cfg.KubeletCA)
+		if err != nil {
+			return nil, fmt.Errorf("--kubelet-certificate-authority: %w", err)
+		}
+		c.RootCAs = pool
+	}
+	if s.cfg.KubeletClientCert != "" {
+		pair, err := serving.NewKeyPair(s.cfg.KubeletClientCert, s.cfg.KubeletClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("--kubelet-client-certificate: %w", err)
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.Get() }
+	}
+	return c, nil
+}
+
+// bootstrap creates the cluster's first objects and looks after the kubernetes
+// service.
+func (s *apiserver) bootstrap(ctx context.Context, b *bootstrapper) error {
+	for {
+		err := b.once(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // an ordinary stop
+		}
+		s.log.Warn("cannot create the bootstrap objects, trying again", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+	s.bootstrapped.Store(true)
+	return b.keep(ctx)
+}
+
+func hashName(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
+}
+
+// server builds the handlers and the chain around them.
+func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.Server, error) {
+	reg := metrics.NewRegistry(name)
+	disc, err := discovery.New(s.kinds, net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.SecurePort)))
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := s.certificate()
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	s.checks.Register(mux)
+	serving.Pages{Component: name, Registry: reg, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling}.Register(mux)
+	if id.discovery != nil {
+		mux.Handle("/.well-known/openid-configuration", static("application/json", id.discovery.Configuration))
+		mux.Handle("/openid/v1/jwks", static("application/jwk-set+json", id.discovery.JWKS))
+	}
+	gs := grpc.NewServer()
+	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
+	decisionv1.RegisterDecisionsServer(gs, decision.NewLog(name, decisions).Server())
+	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case server.IsGRPC(r):
+			gs.ServeHTTP(w, r)
+		case disc.Serves(r.URL.Path):
+			disc.ServeHTTP(w, r)
+		case rest.InfoFrom(r.Context()).IsResource:
+			s.api.ServeHTTP(w, r)
+		case r.URL.Path == "/":
+			root(w, r)
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+	chain := &server.Chain{
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(reg),
+		RequestTimeout: s.cfg.RequestTimeout, MaxReading: s.cfg.MaxInFlight, MaxWriting: s.cfg.MaxMutating,
+	}
+	srv := server.New(server.Config{
+		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,
+		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay,
+	}, chain.Wrap(dispatch), s.stopping, s.log)
+	s.addChecks(srv)
+	return srv, nil
+}
+
+func (s *apiserver) addChecks(srv *server.Server) {
+	s.checks.Add(serving.Check{Name: "etcd", Live: true, Ready: true, Probe: func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := s.store.Revision(ctx)
+		return err
+	}})
+	s.checks.Add(serving.Check{Name: "informer-sync", Ready: true, Probe: func(context.Context) error {
+		select {
+		case <-s.hub.Ready():
+			return nil
+		default:
+			return errors.New("the watch cache is not loaded")
+		}
+	}})
+	s.checks.Add(serving.Check{Name: "poststarthook/rbac/bootstrap-roles", Live: false, Ready: true, Probe: func(context.Context) error {
+		if !s.bootstrapped.Load() {
+			return errors.New("not finished")
+		}
+		return nil
+	}})
+	s.checks.Add(serving.Check{Name: "shutdown", Ready: true, Probe: srv.Ready})
+}
+
+func minVersion(text string) uint16 {
+	if text == "VersionTLS13" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+func static(contentType string, body []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(body)
+	})
+}
+
+func root(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"paths":["/.well-known/openid-configuration","/api","/api/v1","/apis","/configz","/flagz","/healthz","/livez","/metrics","/openapi/v2","/openapi/v3","/openid/v1/jwks","/readyz","/statusz","/version"]}` + "\n"))
+}
+
+// certificate is the serving certificate: the files given, or a self-signed
+// one.
+func (s *apiserver) certificate() (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	certFile, keyFile := s.cfg.TLSCertFile, s.cfg.TLSKeyFile
+	if certFile == "" {
+		certFile, keyFile = s.cfg.CertFile("apiserver.crt"), s.cfg.CertFile("apiserver.key")
+		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+			ips := []net.IP{s.cfg.AdvertiseAddress, net.IPv4(127, 0, 0, 1), s.cfg.ServiceRanges[0].Addr().Next().AsSlice()}
+			cert, key, err := certutil.GenerateSelfSignedCertKey(s.cfg.AdvertiseAddress.String(), ips, []string{"kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost"})
+			if err != nil {
+				return nil, fmt.Errorf("make self-signed certificate: %w", err)
+			}
+			if err := os.MkdirAll(filepath.Dir(certFile), 0o755); err != nil {
+				return nil, fmt.Errorf("write self-signed certificate: %w", err)
+			}
+			if err := errors.Join(os.WriteFile(certFile, cert, 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+				return nil, fmt.Errorf("write self-signed certificate: %w", err)
+			}
+		}
+	}
+	pair, err := serving.NewKeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() }, nil
+}

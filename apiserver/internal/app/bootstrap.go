@@ -1,0 +1,306 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/config"
+)
+
+// bootstrapper keeps the objects that every cluster has.
+type bootstrapper struct {
+	cfg *config.Config
+	l   *local
+	log *zap.Logger
+}
+
+// once creates what must be there before the server is ready: namespaces, then
+// roles, priority classes and the client CA for the other components.
+func (b *bootstrapper) once(ctx context.Context) error {
+	for _, name := range []string{metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease, metav1.NamespaceDefault} {
+		if err := b.ensure(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			return err
+		}
+	}
+	if err := authz.Reconcile(ctx, b.l); err != nil {
+		return fmt.Errorf("reconcile the default roles: %w", err)
+	}
+	for _, p := range []struct {
+		name, text string
+		value      int32
+	}{
+		{"system-node-critical", "Used for system critical pods that must not be moved from their current node.", 2000001000},
+		{"system-cluster-critical", "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.", 2000000000},
+	} {
+		if err := b.ensure(ctx, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: p.name}, Value: p.value, Description: p.text}); err != nil {
+			return err
+		}
+	}
+	for _, obj := range flowObjects() {
+		if err := b.ensure(ctx, obj); err != nil {
+			return err
+		}
+	}
+	if err := b.serviceCIDR(ctx); err != nil {
+		return err
+	}
+	return b.authenticationInfo(ctx)
+}
+
+// ensure creates an object that is not there.
+func (b *bootstrapper) ensure(ctx context.Context, obj runtime.Object) error {
+	probe := obj.DeepCopyObject()
+	err := b.l.Get(ctx, probe)
+	if apierrors.IsNotFound(err) {
+		err = b.l.Create(ctx, obj)
+	}
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create %T %s: %w", obj, obj.(metav1.Object).GetName(), err)
+	}
+	return nil
+}
+
+// flowObjects are the mandatory objects of API priority and fairness.
+func flowObjects() []runtime.Object {
+	shares, none := int32(5), int32(0)
+	everyone := []flowcontrolv1.PolicyRulesWithSubjects{{
+		Subjects: []flowcontrolv1.Subject{
+			{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:unauthenticated"}},
+			{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:authenticated"}},
+		},
+		ResourceRules:    []flowcontrolv1.ResourcePolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}, ClusterScope: true, Namespaces: []string{"*"}}},
+		NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
+	}}
+	masters := []flowcontrolv1.PolicyRulesWithSubjects{everyone[0]}
+	masters[0].Subjects = []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:masters"}}}
+	return []runtime.Object{
+		&flowcontrolv1.PriorityLevelConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.PriorityLevelConfigurationNameExempt},
+			Spec:       flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementExempt, Exempt: &flowcontrolv1.ExemptPriorityLevelConfiguration{NominalConcurrencyShares: &none, LendablePercent: &none}},
+		},
+		&flowcontrolv1.PriorityLevelConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.PriorityLevelConfigurationNameCatchAll},
+			Spec: flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementLimited, Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{
+				NominalConcurrencyShares: &shares, LendablePercent: &none, LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject},
+			}},
+		},
+		&flowcontrolv1.FlowSchema{
+			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.FlowSchemaNameExempt},
+			Spec: flowcontrolv1.FlowSchemaSpec{
+				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: flowcontrolv1.PriorityLevelConfigurationNameExempt},
+				MatchingPrecedence:         1, Rules: masters,
+			},
+		},
+		&flowcontrolv1.FlowSchema{
+			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.FlowSchemaNameCatchAll},
+			Spec: flowcontrolv1.FlowSchemaSpec{
+				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: flowcontrolv1.PriorityLevelConfigurationNameCatchAll},
+				MatchingPrecedence:         10000, Rules: everyone,
+				DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType},
+			},
+		},
+	}
+}
+
+// serviceCIDR publishes the range of service addresses, KEP-1880.
+func (b *bootstrapper) serviceCIDR(ctx context.Context) error {
+	c := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}}
+	for _, p := range b.cfg.ServiceRanges {
+		c.Spec.CIDRs = append(c.Spec.CIDRs, p.String())
+	}
+	if err := b.ensure(ctx, c); err != nil {
+		return err
+	}
+	have := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}}
+	if err := b.l.Get(ctx, have); err != nil {
+		return fmt.Errorf("read service CIDR: %w", err)
+	}
+	if len(have.Status.Conditions) > 0 {
+		return nil
+	}
+	have.Status.Conditions = []metav1.Condition{{
+		Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.Now(),
+		Reason: "", Message: "Kubernetes default Service CIDR is ready",
+	}}
+	if err := b.l.UpdateStatus(ctx, have); err != nil {
+		return fmt.Errorf("mark the service CIDR as ready: %w", err)
+	}
+	return nil
+}
+
+// authenticationInfo publishes the CAs by which other API servers and the
+// components recognize clients.
+func (b *bootstrapper) authenticationInfo(ctx context.Context) error {
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "extension-apiserver-authentication", Namespace: metav1.NamespaceSystem}, Data: map[string]string{}}
+	for key, path := range map[string]string{"client-ca-file": b.cfg.ClientCAFile, "requestheader-client-ca-file": b.cfg.RequestHeader.ClientCAFile} {
+		if path == "" {
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", key, err)
+		}
+		cm.Data[key] = string(data)
+	}
+	if b.cfg.RequestHeader.ClientCAFile != "" {
+		h := b.cfg.RequestHeader
+		for key, list := range map[string][]string{
+			"requestheader-username-headers": h.Username, "requestheader-group-headers": h.Group,
+			"requestheader-extra-headers-prefix": h.ExtraPrefixes, "requestheader-allowed-names": h.AllowedNames, "requestheader-uid-headers": h.UID,
+		} {
+			cm.Data[key] = jsonList(list)
+		}
+	}
+	have := cm.DeepCopy()
+	err := b.l.Get(ctx, have)
+	switch {
+	case apierrors.IsNotFound(err):
+		err = b.l.Create(ctx, cm)
+	case err == nil && !equality.Semantic.DeepEqual(have.Data, cm.Data):
+		have.Data = cm.Data
+		err = b.l.Update(ctx, have)
+	}
+	if err != nil {
+		return fmt.Errorf("publish the client CAs: %w", err)
+	}
+	return nil
+}
+
+func jsonList(list []string) string {
+	out := "["
+	for i, s := range list {
+		if i > 0 {
+			out += ","
+		}
+		out += strconv.Quote(s)
+	}
+	return out + "]"
+}
+
+// endpointInterval is how often the kubernetes service is looked after.
+const endpointInterval = 10 * time.Second
+
+// keep looks after the kubernetes service until ctx ends, then takes this
+// server out of it.
+func (b *bootstrapper) keep(ctx context.Context) error {
+	tick := time.NewTicker(endpointInterval)
+	defer tick.Stop()
+	for {
+		if err := b.kubernetesService(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("cannot look after the kubernetes service", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (b *bootstrapper) kubernetesService(ctx context.Context) error {
+	ip := b.cfg.ServiceRanges[0].Addr().Next().String()
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes", Namespace: metav1.NamespaceDefault, Labels: map[string]string{"provider": "kubernetes", "component": "apiserver"}},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: ip, SessionAffinity: corev1.ServiceAffinityNone,
+			Ports: []corev1.ServicePort{{Name: "https", Port: 443, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt(b.cfg.SecurePort), NodePort: int32(b.cfg.ServiceNodePort)}}, //nolint:gosec // a port, validated
+		},
+	}
+	if b.cfg.ServiceNodePort > 0 {
+		svc.Spec.Type = corev1.ServiceTypeNodePort
+	}
+	errs := []error{b.ensure(ctx, svc), b.endpoints(ctx), b.slice(ctx), b.identityLease(ctx)}
+	return errors.Join(errs...)
+}
+
+// skipMirror keeps the mirroring controller from doing again what is done here.
+const skipMirror = "endpointslice.kubernetes.io/skip-mirror"
+
+func (b *bootstrapper) endpoints(ctx context.Context) error {
+	want := []corev1.EndpointSubset{{
+		Addresses: []corev1.EndpointAddress{{IP: b.cfg.AdvertiseAddress.String()}},
+		Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(b.cfg.SecurePort), Protocol: corev1.ProtocolTCP}}, //nolint:gosec // a port, validated
+	}}
+	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes", Namespace: metav1.NamespaceDefault, Labels: map[string]string{skipMirror: "true"}}}
+	err := b.l.Get(ctx, e)
+	switch {
+	case apierrors.IsNotFound(err):
+		e.Subsets = want
+		return b.l.Create(ctx, e)
+	case err != nil:
+		return err
+	case equality.Semantic.DeepEqual(e.Subsets, want):
+		return nil
+	}
+	e.Subsets = want
+	return b.l.Update(ctx, e)
+}
+
+func (b *bootstrapper) slice(ctx context.Context) error {
+	name, port, protocol, yes := "https", int32(b.cfg.SecurePort), corev1.ProtocolTCP, true //nolint:gosec // a port, validated
+	family := discoveryv1.AddressTypeIPv4
+	if a, err := netip.ParseAddr(b.cfg.AdvertiseAddress.String()); err == nil && a.Is6() {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	want := discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "kubernetes", Namespace: metav1.NamespaceDefault, Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}},
+		AddressType: family,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{b.cfg.AdvertiseAddress.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
+	}
+	have := &discoveryv1.EndpointSlice{ObjectMeta: want.ObjectMeta}
+	err := b.l.Get(ctx, have)
+	switch {
+	case apierrors.IsNotFound(err):
+		return b.l.Create(ctx, &want)
+	case err != nil:
+		return err
+	case equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) && equality.Semantic.DeepEqual(have.Ports, want.Ports):
+		return nil
+	}
+	have.Endpoints, have.Ports = want.Endpoints, want.Ports
+	return b.l.Update(ctx, have)
+}
+
+// identitySeconds is how long a server's identity lease holds, KEP-1965.
+const identitySeconds = 3600
+
+func (b *bootstrapper) identityLease(ctx context.Context) error {
+	host, seconds, at := b.cfg.ExternalHostname, int32(identitySeconds), metav1.NewMicroTime(time.Now())
+	want := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "apiserver-" + hashName(host), Namespace: metav1.NamespaceSystem,
+			Labels: map[string]string{"apiserver.kubernetes.io/identity": "kube-apiserver", corev1.LabelHostname: host},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &host, LeaseDurationSeconds: &seconds, RenewTime: &at},
+	}
+	have := &coordinationv1.Lease{ObjectMeta: want.ObjectMeta}
+	err := b.l.Get(ctx, have)
+	if apierrors.IsNotFound(err) {
+		return b.l.Create(ctx, want)
+	}
+	if err != nil {
+		return err
+	}
+	have.Spec = want.Spec
+	return b.l.Update(ctx, have)
+}

@@ -1,0 +1,147 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagship/apiserver/internal/authn"
+)
+
+type rbacRule = rbacv1.PolicyRule
+
+// identity is how requests are authenticated, and tokens issued.
+type identity struct {
+	authenticator authn.Authenticator
+	tokens        authn.TokenAuthenticator
+	issuer        *authn.Issuer
+	discovery     *authn.Discovery
+	getter        identityGetter
+}
+
+// identity builds the authenticators in upstream's order: front proxy, client
+// certificate, token.
+func (s *apiserver) identity() (*identity, error) {
+	id := &identity{}
+	c, sa := s.cfg, s.cfg.ServiceAccount
+	var chain authn.Chain
+	if c.RequestHeader.ClientCAFile != "" {
+		ca, err := authn.LoadCAFile(c.RequestHeader.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--requestheader-client-ca-file: %w", err)
+		}
+		h := c.RequestHeader
+		chain = append(chain, authn.FrontProxy{
+			CA: ca, AllowedNames: h.AllowedNames, UsernameHeaders: h.Username, UIDHeaders: h.UID, GroupHeaders: h.Group, ExtraHeaderPrefixes: h.ExtraPrefixes,
+		})
+	}
+	if c.ClientCAFile != "" {
+		ca, err := authn.LoadCAFile(c.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--client-ca-file: %w", err)
+		}
+		chain = append(chain, authn.Certificates{CA: ca})
+	}
+	getter := &lateGetter{id: id}
+	var tokens authn.Tokens
+	if c.TokenAuthFile != "" {
+		static, err := authn.LoadTokenFile(c.TokenAuthFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-auth-file: %w", err)
+		}
+		tokens = append(tokens, static)
+	}
+	keys, err := authn.LoadPublicKeys(sa.KeyFiles)
+	if err != nil {
+		return nil, fmt.Errorf("--service-account-key-file: %w", err)
+	}
+	tokens = append(tokens, &authn.ServiceAccounts{Issuers: sa.Issuers, Keys: keys, APIAudiences: c.APIAudiences, Getter: getter})
+	if c.BootstrapTokens {
+		tokens = append(tokens, &authn.BootstrapTokens{Getter: getter})
+	}
+	signer, err := authn.LoadSigner(sa.SigningKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
+	}
+	id.issuer = &authn.Issuer{Name: sa.Issuers[0], Signer: signer, APIAudiences: c.APIAudiences, MaxExpiration: sa.MaxExpiration, ExtendExpiration: sa.Extend}
+	if id.discovery, err = authn.NewDiscovery(sa.Issuers[0], sa.JWKSURI, fmt.Sprintf("%s:%d", c.AdvertiseAddress, c.SecurePort), keys); err != nil {
+		s.log.Sugar().Infof("no OIDC discovery documents are served: %v", err)
+		id.discovery = nil
+	}
+	id.tokens = authn.NewCache(tokens)
+	chain = append(chain, authn.Bearer{Tokens: id.tokens})
+	fail := authn.FailOnError{Chain: chain}
+	if c.AnonymousAuth {
+		fail.Anonymous = authn.AnonymousAuthenticator{}
+	}
+	id.authenticator = fail
+	return id, nil
+}
+
+// lateGetter reads through the API, which is built after the authenticators.
+type lateGetter struct{ id *identity }
+
+func (g *lateGetter) GetServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	return g.id.getter.GetServiceAccount(ctx, namespace, name)
+}
+
+func (g *lateGetter) GetPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	return g.id.getter.GetPod(ctx, namespace, name)
+}
+
+func (g *lateGetter) GetSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return g.id.getter.GetSecret(ctx, namespace, name)
+}
+
+func (g *lateGetter) GetNode(ctx context.Context, name string) (*corev1.Node, error) {
+	return g.id.getter.GetNode(ctx, name)
+}
+
+// follow feeds the authorizers from the watch cache until ctx ends.
+func (s *apiserver) follow(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	started := make(chan struct{}, followers)
+	watch := func(gvr schema.GroupVersionResource, set, gone func(runtime.Object)) {
+		g.Go(func() error { return s.api.Follow(ctx, gvr, set, gone, func() { started <- struct{}{} }) })
+	}
+	for _, r := range []string{"clusterroles", "clusterrolebindings", "roles", "rolebindings"} {
+		watch(rbacv1.SchemeGroupVersion.WithResource(r), s.rbac.Set, s.rbac.Delete)
+	}
+	watch(corev1.SchemeGroupVersion.WithResource("pods"), func(o runtime.Object) {
+		s.graph.SetPod(o.(*corev1.Pod))
+	}, func(o runtime.Object) {
+		p := o.(*corev1.Pod)
+		s.graph.DeletePod(p.Namespace, p.Name)
+	})
+	watch(corev1.SchemeGroupVersion.WithResource("persistentvolumes"), func(o runtime.Object) {
+		s.graph.SetVolume(o.(*corev1.PersistentVolume))
+	}, func(o runtime.Object) { s.graph.DeleteVolume(o.(*corev1.PersistentVolume).Name) })
+	watch(storagev1.SchemeGroupVersion.WithResource("volumeattachments"), func(o runtime.Object) {
+		a := o.(*storagev1.VolumeAttachment)
+		s.graph.SetVolumeAttachment(a.Name, a.Spec.NodeName)
+	}, func(o runtime.Object) { s.graph.SetVolumeAttachment(o.(*storagev1.VolumeAttachment).Name, "") })
+	g.Go(func() error {
+		for range followers {
+			select {
+			case <-started:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		close(s.ready)
+		return nil
+	})
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// followers is how many resources follow watches.
+const followers = 7

@@ -1,0 +1,242 @@
+// Package config is kube-apiserver's configuration: upstream's flags with
+// upstream's defaults, and those of the embedded etcd.
+//
+// Data in: the command line. Data out: a validated Config. It owns no
+// goroutine.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"flagship/internal/logging"
+	"flagship/internal/options"
+)
+
+// Config is everything that the command line sets.
+type Config struct {
+	Logging logging.Config
+
+	AdvertiseAddress net.IP
+	BindAddress      net.IP
+	SecurePort       int
+	CertDir          string
+	TLSCertFile      string
+	TLSKeyFile       string
+	TLSMinVersion    string
+	TLSCipherSuites  []string
+	ExternalHostname string
+
+	Etcd Etcd
+
+	ClientCAFile         string
+	TokenAuthFile        string
+	AnonymousAuth        bool
+	BootstrapTokens      bool
+	RequestHeader        RequestHeader
+	ServiceAccount       ServiceAccount
+	APIAudiences         []string
+	AuthorizationModes   []string
+	EnableAdmission      []string
+	DisableAdmission     []string
+	NotReadyToleration   int64
+	UnreachableTolerance int64
+
+	KubeletCA           string
+	KubeletClientCert   string
+	KubeletClientKey    string
+	KubeletAddressTypes []string
+	ProxyClientCert     string
+	ProxyClientKey      string
+
+	ServiceIPRange    string
+	ServiceRanges     []netip.Prefix
+	NodePortRange     string
+	FirstNodePort     int32
+	LastNodePort      int32
+	ServiceNodePort   int
+	AllowPrivileged   bool
+	EventTTL          time.Duration
+	RequestTimeout    time.Duration
+	MinRequestTimeout int
+	MaxInFlight       int
+	MaxMutating       int
+	ShutdownDelay     time.Duration
+	EnableProfiling   bool
+	MaxHTTP2Streams   int
+}
+
+// Etcd is the store: an external cluster, or the server in this process.
+type Etcd struct {
+	Servers                   []string
+	CAFile, CertFile, KeyFile string
+	Prefix                    string
+	CompactionInterval        time.Duration
+
+	// What follows is for the embedded server alone.
+	DataDir, Name                   string
+	ClientURL, PeerURL              string
+	ServerCert, ServerKey, ServerCA string
+	PeerCert, PeerKey, PeerCA       string
+	InitialCluster, ClusterState    string
+	UnsafeNoFsync                   bool
+}
+
+// RequestHeader is the front proxy's authentication.
+type RequestHeader struct {
+	ClientCAFile  string
+	AllowedNames  []string
+	Username      []string
+	UID           []string
+	Group         []string
+	ExtraPrefixes []string
+}
+
+// ServiceAccount is how tokens are checked and issued.
+type ServiceAccount struct {
+	Issuers        []string
+	KeyFiles       []string
+	SigningKeyFile string
+	JWKSURI        string
+	MaxExpiration  time.Duration
+	Extend         bool
+	Lookup         bool
+}
+
+// Defaults are upstream's.
+func Defaults() *Config {
+	return &Config{
+		BindAddress: net.IPv4zero, SecurePort: 6443, CertDir: "/var/run/kubernetes",
+		Etcd: Etcd{
+			Prefix: "/registry", CompactionInterval: 5 * time.Minute, DataDir: "/var/lib/etcd", Name: "default",
+			ClientURL: "https://127.0.0.1:2379", PeerURL: "https://127.0.0.1:2380", ClusterState: "new",
+		},
+		AnonymousAuth: true, AuthorizationModes: []string{"AlwaysAllow"},
+		NotReadyToleration: 300, UnreachableTolerance: 300,
+		ServiceAccount:      ServiceAccount{Extend: true, Lookup: true},
+		KubeletAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
+		ServiceIPRange:      "10.0.0.0/24", NodePortRange: "30000-32767",
+		EventTTL: time.Hour, RequestTimeout: time.Minute, MinRequestTimeout: 1800,
+		MaxInFlight: 400, MaxMutating: 200, EnableProfiling: true, MaxHTTP2Streams: 100,
+	}
+}
+
+// Load reads the command line. Usage goes to out.
+func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
+	c := Defaults()
+	set := options.New("kube-apiserver")
+	c.addFlags(set)
+	if err := set.Parse(args, out); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range refused() {
+		if f := set.Flags().Lookup(name); f.Changed && f.Value.String() != "" {
+			return nil, nil, fmt.Errorf("kube-apiserver: --%s is not supported by this version: leave it out", name)
+		}
+	}
+	return c, set, c.validate()
+}
+
+func (c *Config) validate() error {
+	var err error
+	if c.ServiceRanges, err = parseRanges(c.ServiceIPRange); err != nil {
+		return err
+	}
+	if c.FirstNodePort, c.LastNodePort, err = parsePorts(c.NodePortRange); err != nil {
+		return err
+	}
+	switch {
+	case c.SecurePort < 1 || c.SecurePort > 65535:
+		return fmt.Errorf("--secure-port: %d is not in 1 to 65535", c.SecurePort)
+	case (c.TLSCertFile == "") != (c.TLSKeyFile == ""):
+		return errors.New("--tls-cert-file and --tls-private-key-file go together: give both or none")
+	case c.EventTTL <= 0:
+		return errors.New("--event-ttl: must be greater than zero")
+	case c.RequestTimeout <= 0:
+		return errors.New("--request-timeout: must be greater than zero")
+	case c.MinRequestTimeout <= 0:
+		return errors.New("--min-request-timeout: must be greater than zero")
+	case len(c.ServiceAccount.Issuers) == 0:
+		return errors.New("--service-account-issuer: is required")
+	case c.ServiceAccount.SigningKeyFile == "":
+		return errors.New("--service-account-signing-key-file: is required")
+	case len(c.Etcd.Servers) == 0 && (c.Etcd.ServerCert == "" || c.Etcd.ServerKey == "" || c.Etcd.ServerCA == "") && strings.HasPrefix(c.Etcd.ClientURL, "https:"):
+		return errors.New("--etcd-servers: give an etcd cluster, or --etcd-server-cert-file, --etcd-server-key-file and --etcd-server-ca-file for the embedded server")
+	}
+	for _, mode := range c.AuthorizationModes {
+		switch mode {
+		case "Node", "RBAC", "AlwaysAllow", "AlwaysDeny":
+		default:
+			return fmt.Errorf("--authorization-mode: %q is not supported: want Node, RBAC, AlwaysAllow or AlwaysDeny", mode)
+		}
+	}
+	if c.AdvertiseAddress == nil {
+		c.AdvertiseAddress = c.BindAddress
+	}
+	if c.AdvertiseAddress.IsUnspecified() {
+		if c.AdvertiseAddress, err = hostAddress(); err != nil {
+			return fmt.Errorf("--advertise-address: is needed: %w", err)
+		}
+	}
+	if len(c.APIAudiences) == 0 {
+		c.APIAudiences = c.ServiceAccount.Issuers[:1]
+	}
+	if len(c.ServiceAccount.KeyFiles) == 0 {
+		c.ServiceAccount.KeyFiles = []string{c.ServiceAccount.SigningKeyFile}
+	}
+	if c.ExternalHostname == "" {
+		c.ExternalHostname, _ = os.Hostname()
+	}
+	return nil
+}
+
+func parseRanges(text string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, part := range strings.Split(text, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil {
+			return nil, fmt.Errorf("--service-cluster-ip-range: %q is not a CIDR", part)
+		}
+		out = append(out, p.Masked())
+	}
+	if len(out) > 2 || len(out) == 2 && out[0].Addr().Is4() == out[1].Addr().Is4() {
+		return nil, errors.New("--service-cluster-ip-range: want one CIDR, or one of each IP family")
+	}
+	return out, nil
+}
+
+func parsePorts(text string) (first, last int32, err error) {
+	a, b, ok := strings.Cut(text, "-")
+	lo, err1 := strconv.ParseUint(a, 10, 16)
+	hi, err2 := strconv.ParseUint(b, 10, 16)
+	if !ok || err1 != nil || err2 != nil || lo == 0 || hi < lo {
+		return 0, 0, fmt.Errorf("--service-node-port-range: %q is not a range such as 30000-32767", text)
+	}
+	return int32(lo), int32(hi), nil //nolint:gosec // parsed as 16 bits
+}
+
+// hostAddress is the address of the first interface that is up and not the
+// loopback.
+func hostAddress() (net.IP, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("read the host's addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
+			return n.IP, nil
+		}
+	}
+	return nil, errors.New("the host has no address but the loopback's")
+}
+
+// CertFile is where a self-signed serving certificate is kept.
+func (c *Config) CertFile(name string) string { return filepath.Join(c.CertDir, name) }

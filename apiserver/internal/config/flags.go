@@ -1,0 +1,176 @@
+package config
+
+import (
+	"flagship/internal/logging"
+	"flagship/internal/options"
+)
+
+func (c *Config) addFlags(set *options.Set) {
+	c.addServing(set)
+	c.addEtcd(set)
+	c.addIdentity(set)
+	c.addCluster(set)
+	addInert(set)
+	for _, name := range refused() {
+		set.Flags().String(name, "", "not supported by this version; giving it is an error")
+	}
+}
+
+func (c *Config) addServing(set *options.Set) {
+	fs := set.Flags()
+	logging.AddFlags(fs, &c.Logging)
+	fs.IPVar(&c.AdvertiseAddress, "advertise-address", nil, "address on which to advertise the server to the cluster")
+	fs.IPVar(&c.BindAddress, "bind-address", c.BindAddress, "address of the secure port")
+	fs.IntVar(&c.SecurePort, "secure-port", c.SecurePort, "port served with TLS, authentication and authorization")
+	fs.StringVar(&c.CertDir, "cert-dir", c.CertDir, "folder for the self-signed certificate")
+	fs.StringVar(&c.TLSCertFile, "tls-cert-file", "", "PEM file with the serving certificate")
+	fs.StringVar(&c.TLSKeyFile, "tls-private-key-file", "", "PEM file with the serving key")
+	fs.StringVar(&c.TLSMinVersion, "tls-min-version", "", "least TLS version: VersionTLS12 or VersionTLS13")
+	fs.StringSliceVar(&c.TLSCipherSuites, "tls-cipher-suites", nil, "cipher suites for TLS 1.2")
+	fs.StringVar(&c.ExternalHostname, "external-hostname", "", "host name in URLs that the server gives out")
+	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "how long a request that is not long-running may take")
+	fs.IntVar(&c.MinRequestTimeout, "min-request-timeout", c.MinRequestTimeout, "least seconds that a watch lives")
+	fs.IntVar(&c.MaxInFlight, "max-requests-inflight", c.MaxInFlight, "bound of reading requests at one time; 0 is none")
+	fs.IntVar(&c.MaxMutating, "max-mutating-requests-inflight", c.MaxMutating, "bound of writing requests at one time; 0 is none")
+	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before the shutdown")
+	fs.BoolVar(&c.EnableProfiling, "profiling", c.EnableProfiling, "serve /debug/pprof")
+	fs.IntVar(&c.MaxHTTP2Streams, "http2-max-streams-per-connection", c.MaxHTTP2Streams, "streams that one HTTP/2 connection may hold")
+}
+
+func (c *Config) addEtcd(set *options.Set) {
+	fs, e := set.Flags(), &c.Etcd
+	fs.StringSliceVar(&e.Servers, "etcd-servers", nil, "etcd servers (scheme://ip:port); without it etcd runs in this process")
+	fs.StringVar(&e.CAFile, "etcd-cafile", "", "CA of the etcd servers")
+	fs.StringVar(&e.CertFile, "etcd-certfile", "", "client certificate for etcd")
+	fs.StringVar(&e.KeyFile, "etcd-keyfile", "", "client key for etcd")
+	fs.StringVar(&e.Prefix, "etcd-prefix", e.Prefix, "prefix of every key in etcd")
+	fs.DurationVar(&e.CompactionInterval, "etcd-compaction-interval", e.CompactionInterval, "time between compactions; 0 never compacts")
+	fs.StringVar(&e.DataDir, "etcd-data-dir", e.DataDir, "embedded etcd: data folder")
+	fs.StringVar(&e.Name, "etcd-name", e.Name, "embedded etcd: name of this member")
+	fs.StringVar(&e.ClientURL, "etcd-listen-client-url", e.ClientURL, "embedded etcd: where it serves clients such as etcdctl")
+	fs.StringVar(&e.PeerURL, "etcd-listen-peer-url", e.PeerURL, "embedded etcd: where it serves the other members")
+	fs.StringVar(&e.ServerCert, "etcd-server-cert-file", "", "embedded etcd: serving certificate")
+	fs.StringVar(&e.ServerKey, "etcd-server-key-file", "", "embedded etcd: serving key")
+	fs.StringVar(&e.ServerCA, "etcd-server-ca-file", "", "embedded etcd: CA of its clients")
+	fs.StringVar(&e.PeerCert, "etcd-peer-cert-file", "", "embedded etcd: certificate among members")
+	fs.StringVar(&e.PeerKey, "etcd-peer-key-file", "", "embedded etcd: key among members")
+	fs.StringVar(&e.PeerCA, "etcd-peer-ca-file", "", "embedded etcd: CA of the members")
+	fs.StringVar(&e.InitialCluster, "etcd-initial-cluster", "", "embedded etcd: name=url of every member at the start; empty is this one alone")
+	fs.StringVar(&e.ClusterState, "etcd-initial-cluster-state", e.ClusterState, "embedded etcd: new or existing")
+	fs.BoolVar(&e.UnsafeNoFsync, "etcd-unsafe-no-fsync", false, "embedded etcd: do not sync to disk; for tests and benchmarks, loses data on a crash")
+}
+
+func (c *Config) addIdentity(set *options.Set) {
+	fs, h, sa := set.Flags(), &c.RequestHeader, &c.ServiceAccount
+	fs.StringVar(&c.ClientCAFile, "client-ca-file", "", "PEM file with the CAs that sign client certificates")
+	fs.StringVar(&c.TokenAuthFile, "token-auth-file", "", "CSV file of static tokens: token,user,uid,\"groups\"")
+	fs.BoolVar(&c.AnonymousAuth, "anonymous-auth", c.AnonymousAuth, "admit requests without credentials to authorization, as system:anonymous")
+	fs.BoolVar(&c.BootstrapTokens, "enable-bootstrap-token-auth", false, "accept bootstrap tokens, secrets of kube-system")
+	fs.StringVar(&h.ClientCAFile, "requestheader-client-ca-file", "", "CA of front proxies")
+	fs.StringSliceVar(&h.AllowedNames, "requestheader-allowed-names", nil, "common names of front proxies; empty is any")
+	fs.StringSliceVar(&h.Username, "requestheader-username-headers", []string{"x-remote-user"}, "headers with the user's name")
+	fs.StringSliceVar(&h.UID, "requestheader-uid-headers", nil, "headers with the user's UID")
+	fs.StringSliceVar(&h.Group, "requestheader-group-headers", []string{"x-remote-group"}, "headers with the user's groups")
+	fs.StringSliceVar(&h.ExtraPrefixes, "requestheader-extra-headers-prefix", []string{"x-remote-extra-"}, "prefixes of headers with extra attributes")
+	fs.StringArrayVar(&sa.Issuers, "service-account-issuer", nil, "issuer of service-account tokens; the first issues, all are accepted")
+	fs.StringArrayVar(&sa.KeyFiles, "service-account-key-file", nil, "PEM file with keys that verify service-account tokens")
+	fs.StringVar(&sa.SigningKeyFile, "service-account-signing-key-file", "", "PEM file with the key that signs service-account tokens")
+	fs.StringVar(&sa.JWKSURI, "service-account-jwks-uri", "", "where the token keys are published")
+	fs.DurationVar(&sa.MaxExpiration, "service-account-max-token-expiration", 0, "longest life of a token; 0 is no bound")
+	fs.BoolVar(&sa.Extend, "service-account-extend-token-expiration", sa.Extend, "let injected tokens live a year, for clients that do not reload them")
+	fs.BoolVar(&sa.Lookup, "service-account-lookup", sa.Lookup, "refuse tokens of service accounts that are gone")
+	fs.StringSliceVar(&c.APIAudiences, "api-audiences", nil, "audiences that tokens for this API have")
+	fs.StringSliceVar(&c.AuthorizationModes, "authorization-mode", c.AuthorizationModes, "ordered authorizers: Node, RBAC, AlwaysAllow, AlwaysDeny")
+	fs.StringSliceVar(&c.EnableAdmission, "enable-admission-plugins", nil, "admission plugins beside the default ones")
+	fs.StringSliceVar(&c.DisableAdmission, "disable-admission-plugins", nil, "default admission plugins to leave out")
+	fs.Int64Var(&c.NotReadyToleration, "default-not-ready-toleration-seconds", c.NotReadyToleration, "seconds that pods tolerate a node that is not ready")
+	fs.Int64Var(&c.UnreachableTolerance, "default-unreachable-toleration-seconds", c.UnreachableTolerance, "seconds that pods tolerate an unreachable node")
+}
+
+func (c *Config) addCluster(set *options.Set) {
+	fs := set.Flags()
+	fs.StringVar(&c.KubeletCA, "kubelet-certificate-authority", "", "CA of the kubelets' serving certificates; without it they are not checked")
+	fs.StringVar(&c.KubeletClientCert, "kubelet-client-certificate", "", "client certificate for kubelets")
+	fs.StringVar(&c.KubeletClientKey, "kubelet-client-key", "", "client key for kubelets")
+	fs.StringSliceVar(&c.KubeletAddressTypes, "kubelet-preferred-address-types", c.KubeletAddressTypes, "kinds of node address to reach kubelets at, in order")
+	fs.StringVar(&c.ProxyClientCert, "proxy-client-cert-file", "", "client certificate for aggregated API servers")
+	fs.StringVar(&c.ProxyClientKey, "proxy-client-key-file", "", "client key for aggregated API servers")
+	fs.StringVar(&c.ServiceIPRange, "service-cluster-ip-range", c.ServiceIPRange, "CIDR of service addresses, or two of different families")
+	fs.StringVar(&c.NodePortRange, "service-node-port-range", c.NodePortRange, "ports for services of type NodePort")
+	fs.IntVar(&c.ServiceNodePort, "kubernetes-service-node-port", 0, "node port of the kubernetes service; 0 makes it a ClusterIP")
+	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "let pods have privileged containers")
+	fs.DurationVar(&c.EventTTL, "event-ttl", c.EventTTL, "how long events are kept")
+}
+
+// addInert registers what upstream has and this server does not act on.
+func addInert(set *options.Set) {
+	for why, flags := range inert() {
+		for _, name := range flags.text {
+			set.Inert(name, options.InertString, why)
+		}
+		for _, name := range flags.bools {
+			set.Inert(name, options.InertBool, why)
+		}
+	}
+}
+
+type inertFlags struct{ text, bools []string }
+
+// refused are upstream's flags for what is not served: to accept one and do
+// nothing would be unsafe, so that giving one is an error.
+func refused() []string {
+	return []string{
+		"encryption-provider-config", "authentication-config", "authentication-token-webhook-config-file", "authorization-config",
+		"authorization-webhook-config-file", "authorization-policy-file", "oidc-issuer-url", "admission-control-config-file",
+		"audit-policy-file", "audit-log-path", "audit-webhook-config-file", "service-account-signing-endpoint",
+	}
+}
+
+// inert lists upstream's flags by why they do nothing here.
+func inert() map[string]inertFlags {
+	return map[string]inertFlags{
+		"the watch cache is always on and sizes itself": {
+			text:  []string{"watch-cache-sizes", "delete-collection-workers", "lease-reuse-duration-seconds", "storage-initialization-timeout"},
+			bools: []string{"watch-cache", "enable-garbage-collector"},
+		},
+		"objects are stored in etcd v3 as protobuf, in one cluster": {
+			text: []string{"storage-backend", "storage-media-type", "etcd-servers-overrides", "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout", "etcd-readycheck-timeout"},
+		},
+		"feature gates and versions are those of v1.37": {
+			text:  []string{"feature-gates", "runtime-config", "emulated-version", "min-compatibility-version", "show-hidden-metrics-for-version"},
+			bools: []string{"emulation-forward-compatible", "runtime-config-emulation-forward-compatible"},
+		},
+		"it goes with another option, which is refused": {
+			text: []string{
+				"audit-log-batch-buffer-size", "audit-log-batch-max-size", "audit-log-batch-max-wait", "audit-log-batch-throttle-burst", "audit-log-batch-throttle-qps",
+				"audit-log-format", "audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize", "audit-log-mode", "audit-log-truncate-max-batch-size",
+				"audit-log-truncate-max-event-size", "audit-log-version", "audit-webhook-batch-buffer-size", "audit-webhook-batch-max-size",
+				"audit-webhook-batch-max-wait", "audit-webhook-batch-throttle-burst", "audit-webhook-batch-throttle-qps", "audit-webhook-initial-backoff",
+				"audit-webhook-mode", "audit-webhook-truncate-max-batch-size", "audit-webhook-truncate-max-event-size", "audit-webhook-version",
+				"oidc-ca-file", "oidc-client-id", "oidc-groups-claim", "oidc-groups-prefix", "oidc-required-claim", "oidc-signing-algs", "oidc-username-claim", "oidc-username-prefix",
+				"authentication-token-webhook-cache-ttl", "authentication-token-webhook-version", "authorization-webhook-cache-authorized-ttl", "authorization-webhook-cache-unauthorized-ttl",
+				"authorization-webhook-version", "admission-control",
+			},
+			bools: []string{"audit-log-batch-throttle-enable", "audit-log-compress", "audit-log-truncate-enabled", "audit-webhook-batch-throttle-enable", "audit-webhook-truncate-enabled", "encryption-provider-config-automatic-reload"},
+		},
+		"requests in flight are bounded by number": {
+			bools: []string{"enable-priority-and-fairness"},
+			text:  []string{"goaway-chance", "livez-grace-period", "shutdown-watch-termination-grace-period", "strict-transport-security-directives", "cors-allowed-origins", "max-connection-bytes-per-sec"},
+		},
+		"logs go to standard error": {
+			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule", "tracing-config-file"},
+			bools: []string{"log-json-split-stream", "log-text-split-stream", "enable-logs-handler"},
+		},
+		"metrics are those that are registered": {
+			text: []string{"allow-metric-labels", "allow-metric-labels-manifest", "disabled-metrics"},
+		},
+		"the socket is an ordinary one": {
+			bools: []string{"permit-address-sharing", "permit-port-sharing", "disable-http2-serving", "shutdown-send-retry-after", "contention-profiling"},
+			text:  []string{"debug-socket-path", "tls-curve-preferences", "tls-sni-cert-key", "kubelet-timeout", "egress-selector-config-file"},
+		},
+		"one API server needs no peers": {
+			text:  []string{"endpoint-reconciler-type", "peer-advertise-ip", "peer-advertise-port", "peer-ca-file", "coordinated-leadership-lease-duration", "coordinated-leadership-renew-deadline", "coordinated-leadership-retry-period"},
+			bools: []string{"aggregator-reject-forwarding-redirect", "enable-aggregator-routing"},
+		},
+	}
+}

@@ -1,0 +1,266 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/rest"
+)
+
+// Chain is what the filters need.
+type Chain struct {
+	Log            *zap.Logger
+	Authenticator  authn.Authenticator
+	Authorizer     authz.Authorizer
+	Metrics        *Metrics
+	RequestTimeout time.Duration
+	// MaxReading and MaxWriting bound the requests in flight, 0 for no bound.
+	MaxReading, MaxWriting int
+}
+
+// Wrap puts the filters around a handler.
+func (c *Chain) Wrap(next http.Handler) http.Handler {
+	h := c.authorize(next)
+	h = c.timeout(h)
+	h = c.inFlight(h)
+	h = c.impersonate(h)
+	h = c.authenticate(h)
+	h = c.Metrics.count(h)
+	h = info(h)
+	h = auditID(h)
+	return c.recover(h)
+}
+
+// recover keeps a panic in one request from ending the process.
+func (c *Chain) recover(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(v)
+			}
+			c.Log.Error("request handler panicked", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			http.Error(w, "This request caused apiserver to panic. Look in the logs for details.", http.StatusInternalServerError)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// auditID names the request in its answer, taking the client's name for it.
+func auditID(next http.Handler) http.Handler {
+	const longest = 64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("Audit-Id")
+		if id == "" || len(id) > longest {
+			id = uuid.NewString()
+		}
+		w.Header().Set("Audit-Id", id)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func info(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i := rest.ParseInfo(r)
+		next.ServeHTTP(w, r.WithContext(rest.WithInfo(r.Context(), &i)))
+	})
+}
+
+func (c *Chain) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, ok, err := c.Authenticator.Authenticate(r)
+		if err != nil || !ok {
+			if err != nil {
+				c.Log.Debug("request not authenticated", zap.String("path", r.URL.Path), zap.Error(err))
+			}
+			c.Metrics.unauthenticated()
+			rest.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+			return
+		}
+		// The credentials end here: nothing behind this filter needs them.
+		r.Header.Del("Authorization")
+		next.ServeHTTP(w, r.WithContext(rest.WithUser(r.Context(), id)))
+	})
+}
+
+// impersonate lets a user act as another whom RBAC allows it to be.
+func (c *Chain) impersonate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		as, asked, err := authn.Impersonate(r.Header)
+		if err != nil {
+			rest.WriteError(w, r, apierrors.NewBadRequest(err.Error()))
+			return
+		}
+		if as == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		user := rest.UserFrom(r.Context())
+		for _, q := range asked {
+			a := authz.Attributes{
+				User: user, Verb: "impersonate", ResourceRequest: true, APIGroup: q.APIGroup, APIVersion: q.APIVersion,
+				Resource: q.Resource, Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name,
+			}
+			d, reason, err := c.Authorizer.Authorize(r.Context(), a)
+			if d != authz.Allow {
+				if err != nil {
+					c.Log.Debug("cannot authorize an impersonation", zap.Error(err))
+				}
+				rest.WriteError(w, r, authz.Forbidden(a, reason))
+				return
+			}
+		}
+		authn.ClearImpersonation(r.Header)
+		next.ServeHTTP(w, r.WithContext(rest.WithUser(r.Context(), as)))
+	})
+}
+
+// longRunning requests are neither bounded in time nor counted in flight.
+func longRunning(i *rest.Info, r *http.Request) bool {
+	switch i.Verb {
+	case "watch", "proxy":
+		return true
+	}
+	switch i.Subresource {
+	case "attach", "exec", "proxy", "log", "portforward":
+		return true
+	}
+	return !i.IsResource && (strings.HasPrefix(r.URL.Path, "/debug/pprof/") || r.Header.Get("Content-Type") == "application/grpc")
+}
+
+func mutating(i *rest.Info) bool {
+	switch i.Verb {
+	case "create", "update", "patch", "delete", "deletecollection", "post", "put":
+		return true
+	}
+	return false
+}
+
+// inFlight refuses what is above the bounds with 429, so that the process
+// stays within its memory.
+func (c *Chain) inFlight(next http.Handler) http.Handler {
+	slots := func(n int) chan struct{} {
+		if n <= 0 {
+			return nil
+		}
+		return make(chan struct{}, n)
+	}
+	reading, writing := slots(c.MaxReading), slots(c.MaxWriting)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		i := rest.InfoFrom(r.Context())
+		pool := reading
+		if mutating(i) {
+			pool = writing
+		}
+		// Those who mend an overloaded cluster must get through.
+		if pool == nil || longRunning(i, r) || rest.UserFrom(r.Context()).InGroup(authn.PrivilegedGroup) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case pool <- struct{}{}:
+			defer func() { <-pool }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			rest.WriteError(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+		}
+	})
+}
+
+// timeout bounds a request by --request-timeout, or by a shorter ?timeout.
+func (c *Chain) timeout(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if longRunning(rest.InfoFrom(r.Context()), r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		limit := c.RequestTimeout
+		if s := r.URL.Query().Get("timeout"); s != "" {
+			d, err := time.ParseDuration(s)
+			if err != nil {
+				if n, nerr := strconv.Atoi(s); nerr == nil {
+					d, err = time.Duration(n)*time.Second, nil
+				}
+			}
+			if err != nil {
+				rest.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err)))
+				return
+			}
+			if d > 0 && d < limit {
+				limit = d
+			}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func (c *Chain) authorize(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := attributes(r)
+		d, reason, err := c.Authorizer.Authorize(r.Context(), a)
+		if d == authz.Allow {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err != nil {
+			c.Log.Debug("authorization incomplete", zap.String("path", r.URL.Path), zap.Error(err))
+		}
+		rest.WriteError(w, r, authz.Forbidden(a, reason))
+	})
+}
+
+// attributes are what a request is authorized by.
+func attributes(r *http.Request) authz.Attributes {
+	i := rest.InfoFrom(r.Context())
+	a := authz.Attributes{
+		User: rest.UserFrom(r.Context()), Verb: i.Verb, ResourceRequest: i.IsResource, Namespace: i.Namespace,
+		APIGroup: i.Group, APIVersion: i.Version, Resource: i.Resource, Subresource: i.Subresource, Name: i.Name, Path: i.Path,
+	}
+	if !i.IsResource {
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			a.Verb = "get"
+		}
+		return a
+	}
+	switch i.Verb {
+	case "list", "watch", "deletecollection":
+		query := r.URL.Query()
+		if s := query.Get("fieldSelector"); s != "" {
+			sel, err := fields.ParseSelector(s)
+			if err != nil {
+				a.FieldSelectorErr = err
+			} else {
+				a.Fields = sel.Requirements()
+			}
+		}
+		if s := query.Get("labelSelector"); s != "" {
+			sel, err := labels.Parse(s)
+			if err != nil {
+				a.LabelSelectorErr = err
+			} else {
+				a.Labels, _ = sel.Requirements()
+			}
+		}
+	}
+	return a
+}

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/http2"
+)
+
+// Config is the secure port.
+type Config struct {
+	Address        net.IP
+	Port           int
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	MinVersion     uint16
+	CipherSuites   []uint16
+	// MaxStreams bounds the streams of an HTTP/2 connection.
+	MaxStreams int
+	// Delay is how long to serve on, not ready, before the shutdown.
+	Delay time.Duration
+}
+
+// Server serves a handler, and gRPC beside it.
+type Server struct {
+	cfg      Config
+	log      *zap.Logger
+	handler  http.Handler
+	stopping chan struct{}
+}
+
+// New returns a server. The handler has the
+// filters around it. stopping is closed when the shutdown begins.
+func New(cfg Config, handler http.Handler, stopping chan struct{}, log *zap.Logger) *Server {
+	return &Server{cfg: cfg, log: log, handler: handler, stopping: stopping}
+}
+
+// ErrStopping is why a server that shuts down is not ready.
+var ErrStopping = errors.New("process is shutting down")
+
+// Ready is the check of /readyz: it fails from the begin of the shutdown on.
+func (s *Server) Ready(context.Context) error {
+	select {
+	case <-s.stopping:
+		return ErrStopping
+	default:
+		return nil
+	}
+}
+
+// IsGRPC says whether a request is a gRPC call.
+func IsGRPC(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// maxHeaderBytes bounds a request's headers, net/http's default.
+const maxHeaderBytes = 1 << 20
+
+// Run serves until ctx ends. Then it stops being ready, ends the watches,
+// and finishes what is in flight within a minute.
+func (s *Server) Run(ctx context.Context) error {
+	srv := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: 32 * time.Second,
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          zap.NewStdLog(s.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		TLSConfig: &tls.Config{
+			MinVersion: s.cfg.MinVersion, CipherSuites: s.cfg.CipherSuites, GetCertificate: s.cfg.GetCertificate,
+			// A certificate is asked for, and judged by the authenticators.
+			ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
+		},
+	}
+	h2 := &http2.Server{
+		MaxConcurrentStreams: uint32(min(max(s.cfg.MaxStreams, 1), 1<<16)), //nolint:gosec // bounded in the same expression
+		IdleTimeout:          90 * time.Second,
+		MaxReadFrameSize:     16 << 10,
+		ReadIdleTimeout:      30 * time.Second,
+		PingTimeout:          15 * time.Second,
+	}
+	if err := http2.ConfigureServer(srv, h2); err != nil {
+		return fmt.Errorf("configure HTTP/2: %w", err)
+	}
+	address := net.JoinHostPort(s.cfg.Address.String(), strconv.Itoa(s.cfg.Port))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on the secure port: %w", err)
+	}
+	s.log.Info("serving securely", zap.String("address", address))
+	done := make(chan error, 1)
+	go func() { done <- srv.ServeTLS(l, "", "") }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	close(s.stopping)
+	s.log.Info("shutting down", zap.Duration("delay", s.cfg.Delay))
+	wait := time.NewTimer(s.cfg.Delay)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case err := <-done:
+		return err
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err = srv.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = srv.Close()
+	}
+	<-done
+	return err
+}
+
+// drainTime bounds how long requests in flight may take to finish.
+const drainTime = 10 * time.Second
