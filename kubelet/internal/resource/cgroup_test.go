@@ -60,7 +60,7 @@ func TestCgroupV2(t *testing.T) {
 	dir := filepath.Join(root, "kubepods", "burstable", "pod1-2")
 	got := map[string]string{
 		"node memory": read(t, root, "kubepods", "memory.max"),
-		"class": read(t, root, "kubepods", "burstable", "cpu.weight"), "weight": read(t, dir, "cpu.weight"), "quota": read(t, dir, "cpu.max"),
+		"class":       read(t, root, "kubepods", "burstable", "cpu.weight"), "weight": read(t, dir, "cpu.weight"), "quota": read(t, dir, "cpu.max"),
 		"memory": read(t, dir, "memory.max"), "pids": read(t, dir, "pids.max"), "parent": c.Parent(pod),
 	}
 	want := map[string]string{
