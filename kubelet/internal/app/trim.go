@@ -13,27 +13,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settled is when start-up code has run, and garbagePercent how far the heap may grow between collections.
+// When start-up code has run, how often memory is let go after that, and how far the heap may grow between collections.
 const (
 	settled        = 15 * time.Second
+	trimPeriod     = 5 * time.Minute
 	garbagePercent = 50
 )
 
-// trim lets go of what only the start needed: freed heap, and the pages of the program file that were mapped while
-// packages initialized. Such pages are clean: one that is used again is mapped again from the page cache.
+// trim lets go of what is not needed any more: freed heap, and the pages of the program file that were mapped while
+// packages initialized or a burst of pods started. Such pages are clean: one that is used again is mapped again from the page cache.
 func (k *kubelet) trim(ctx context.Context) error {
 	debug.SetGCPercent(garbagePercent)
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-time.After(settled):
+	wait := settled
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = trimPeriod
+		debug.FreeOSMemory()
+		if err := dropFilePages(); err != nil {
+			k.log.Debug("drop unused pages of the program file", zap.Error(err))
+		}
 	}
-	debug.FreeOSMemory()
-	if err := dropFilePages(); err != nil {
-		k.log.Debug("drop unused pages of the program file", zap.Error(err))
-	}
-	<-ctx.Done()
-	return nil
 }
 
 // dropFilePages advises the kernel about the read-only mappings of the program file.
