@@ -37,6 +37,7 @@ import (
 	"flagship/apiserver/internal/config"
 	"flagship/apiserver/internal/connect"
 	"flagship/apiserver/internal/discovery"
+	"flagship/apiserver/internal/openapi"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/server"
@@ -355,10 +356,13 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	gs := grpc.NewServer()
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
 	decisionv1.RegisterDecisionsServer(gs, decision.NewLog(name, decisions).Server())
+	api := openapi.New(s.scheme, s.kinds)
 	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case server.IsGRPC(r):
 			gs.ServeHTTP(w, r)
+		case openapi.Serves(r.URL.Path):
+			api.ServeHTTP(w, r)
 		case disc.Serves(r.URL.Path):
 			disc.ServeHTTP(w, r)
 		case rest.InfoFrom(r.Context()).IsResource:
