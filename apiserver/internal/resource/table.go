@@ -69,52 +69,52 @@ func Kinds() []*Kind {
 
 func groups() []group {
 	return []group{coreGroup(), {"apps", "v1", []row{
-		{kind: "ControllerRevision", resource: "controllerrevisions", strategy: controllerRevision()},
-		{kind: "DaemonSet", resource: "daemonsets", short: "ds", categories: "all", sub: status, strategy: daemonSet()},
-		{kind: "Deployment", resource: "deployments", short: "deploy", categories: "all", sub: scalable, strategy: deployment()},
-		{kind: "ReplicaSet", resource: "replicasets", short: "rs", categories: "all", sub: scalable, strategy: replicaSet()},
-		{kind: "StatefulSet", resource: "statefulsets", short: "sts", categories: "all", sub: scalable, strategy: statefulSet()},
+		{kind: "ControllerRevision", resource: "controllerrevisions", strategy: controllerRevision().shown(controllerRevisionTable())},
+		{kind: "DaemonSet", resource: "daemonsets", short: "ds", categories: "all", sub: status, strategy: daemonSet().shown(daemonSetTable())},
+		{kind: "Deployment", resource: "deployments", short: "deploy", categories: "all", sub: scalable, strategy: deployment().shown(deploymentTable())},
+		{kind: "ReplicaSet", resource: "replicasets", short: "rs", categories: "all", sub: scalable, strategy: replicaSet().shown(replicaSetTable())},
+		{kind: "StatefulSet", resource: "statefulsets", short: "sts", categories: "all", sub: scalable, strategy: statefulSet().shown(statefulSetTable())},
 	}}, {"batch", "v1", []row{
-		{kind: "CronJob", resource: "cronjobs", short: "cj", categories: "all", sub: status, strategy: cronJob()},
-		{kind: "Job", resource: "jobs", categories: "all", sub: status, strategy: job()},
+		{kind: "CronJob", resource: "cronjobs", short: "cj", categories: "all", sub: status, strategy: cronJob().shown(cronJobTable())},
+		{kind: "Job", resource: "jobs", categories: "all", sub: status, strategy: job().shown(jobTable())},
 	}}, {"autoscaling", "v2", []row{
-		{kind: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", short: "hpa", categories: "all", sub: status, strategy: autoscaler()},
+		{kind: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", short: "hpa", categories: "all", sub: status, strategy: autoscaler().shown(autoscalerTable())},
 	}}, {"autoscaling", "v1", []row{
 		{kind: "HorizontalPodAutoscaler", resource: "horizontalpodautoscalers", short: "hpa", categories: "all", sub: status, stored: schema.GroupVersion{Group: "autoscaling", Version: "v2"}, strategy: autoscalerV1()},
 	}}, {"coordination.k8s.io", "v1", []row{
-		{kind: "Lease", resource: "leases", strategy: lease()},
+		{kind: "Lease", resource: "leases", strategy: lease().shown(leaseTable())},
 	}}, {"discovery.k8s.io", "v1", []row{
-		{kind: "EndpointSlice", resource: "endpointslices", strategy: endpointSlice()},
+		{kind: "EndpointSlice", resource: "endpointslices", strategy: endpointSlice().shown(endpointSliceTable())},
 	}}, {"events.k8s.io", "v1", []row{
 		{kind: "Event", resource: "events", short: "ev", stored: schema.GroupVersion{Version: "v1"}, strategy: eventV1()},
 	}}, {"networking.k8s.io", "v1", []row{
-		{kind: "IPAddress", resource: "ipaddresses", short: "ip", cluster: true, strategy: ipAddress()},
-		{kind: "IngressClass", resource: "ingressclasses", cluster: true, strategy: ingressClass()},
-		{kind: "Ingress", resource: "ingresses", short: "ing", prefix: "/ingress/", sub: status, strategy: ingress()},
-		{kind: "NetworkPolicy", resource: "networkpolicies", short: "netpol", strategy: networkPolicy()},
-		{kind: "ServiceCIDR", resource: "servicecidrs", cluster: true, sub: status, strategy: serviceCIDR()},
+		{kind: "IPAddress", resource: "ipaddresses", short: "ip", cluster: true, strategy: ipAddress().shown(ipAddressTable())},
+		{kind: "IngressClass", resource: "ingressclasses", cluster: true, strategy: ingressClass().shown(ingressClassTable())},
+		{kind: "Ingress", resource: "ingresses", short: "ing", prefix: "/ingress/", sub: status, strategy: ingress().shown(ingressTable())},
+		{kind: "NetworkPolicy", resource: "networkpolicies", short: "netpol", strategy: networkPolicy().shown(networkPolicyTable())},
+		{kind: "ServiceCIDR", resource: "servicecidrs", cluster: true, sub: status, strategy: serviceCIDR().shown(serviceCIDRTable())},
 	}}, {"policy", "v1", []row{
-		{kind: "PodDisruptionBudget", resource: "poddisruptionbudgets", short: "pdb", sub: status, strategy: disruptionBudget()},
+		{kind: "PodDisruptionBudget", resource: "poddisruptionbudgets", short: "pdb", sub: status, strategy: disruptionBudget().shown(budgetTable())},
 	}}, {"rbac.authorization.k8s.io", "v1", []row{
-		{kind: "ClusterRoleBinding", resource: "clusterrolebindings", cluster: true, strategy: clusterRoleBinding()},
+		{kind: "ClusterRoleBinding", resource: "clusterrolebindings", cluster: true, strategy: clusterRoleBinding().shown(clusterRoleBindingTable())},
 		{kind: "ClusterRole", resource: "clusterroles", cluster: true, strategy: clusterRole()},
-		{kind: "RoleBinding", resource: "rolebindings", strategy: roleBinding()},
+		{kind: "RoleBinding", resource: "rolebindings", strategy: roleBinding().shown(roleBindingTable())},
 		{kind: "Role", resource: "roles", strategy: role()},
 	}}, {"scheduling.k8s.io", "v1", []row{
-		{kind: "PriorityClass", resource: "priorityclasses", short: "pc", cluster: true, strategy: priorityClass()},
+		{kind: "PriorityClass", resource: "priorityclasses", short: "pc", cluster: true, strategy: priorityClass().shown(priorityClassTable())},
 	}}, {"storage.k8s.io", "v1", []row{
-		{kind: "CSIDriver", resource: "csidrivers", cluster: true, strategy: csiDriver()},
+		{kind: "CSIDriver", resource: "csidrivers", cluster: true, strategy: csiDriver().shown(csiDriverTable())},
 		{kind: "CSINode", resource: "csinodes", cluster: true, strategy: csiNode()},
 		{kind: "CSIStorageCapacity", resource: "csistoragecapacities", strategy: csiStorageCapacity()},
-		{kind: "StorageClass", resource: "storageclasses", short: "sc", cluster: true, strategy: storageClass()},
+		{kind: "StorageClass", resource: "storageclasses", short: "sc", cluster: true, strategy: storageClass().shown(storageClassTable())},
 		{kind: "VolumeAttachment", resource: "volumeattachments", cluster: true, sub: status, strategy: volumeAttachment()},
 		{kind: "VolumeAttributesClass", resource: "volumeattributesclasses", short: "vac", cluster: true, strategy: volumeAttributesClass()},
 	}}, {"node.k8s.io", "v1", []row{
-		{kind: "RuntimeClass", resource: "runtimeclasses", cluster: true, strategy: runtimeClass()},
+		{kind: "RuntimeClass", resource: "runtimeclasses", cluster: true, strategy: runtimeClass().shown(runtimeClassTable())},
 	}}, {"certificates.k8s.io", "v1", []row{
 		{kind: "CertificateSigningRequest", resource: "certificatesigningrequests", short: "csr", cluster: true, sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "approval": {Verbs: statusVerbs},
-		}, strategy: signingRequest()},
+		}, strategy: signingRequest().shown(signingRequestTable())},
 	}}, {"admissionregistration.k8s.io", "v1", []row{
 		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy()},
 		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding()},
@@ -133,7 +133,7 @@ func groups() []group {
 	}}, {"apiextensions.k8s.io", "v1", []row{
 		{kind: "CustomResourceDefinition", resource: "customresourcedefinitions", short: "crd,crds", categories: "api-extensions", cluster: true, prefix: "/apiextensions.k8s.io/customresourcedefinitions/", sub: status, strategy: customResourceDefinition()},
 	}}, {"apiregistration.k8s.io", "v1", []row{
-		{kind: "APIService", resource: "apiservices", categories: "api-extensions", cluster: true, prefix: "/apiregistration.k8s.io/apiservices/", sub: status, strategy: apiService()},
+		{kind: "APIService", resource: "apiservices", categories: "api-extensions", cluster: true, prefix: "/apiregistration.k8s.io/apiservices/", sub: status, strategy: apiService().shown(apiServiceTable())},
 	}}}
 }
 
@@ -141,32 +141,32 @@ func coreGroup() group {
 	tokenRequest := gvk("authentication.k8s.io", "v1", "TokenRequest")
 	eviction := gvk("policy", "v1", "Eviction")
 	return group{"", "v1", []row{
-		{kind: "ConfigMap", resource: "configmaps", short: "cm", strategy: configMap()},
-		{kind: "Endpoints", resource: "endpoints", short: "ep", prefix: "/services/endpoints/", strategy: endpoints()},
-		{kind: "Event", resource: "events", short: "ev", strategy: event()},
+		{kind: "ConfigMap", resource: "configmaps", short: "cm", strategy: configMap().shown(configMapTable())},
+		{kind: "Endpoints", resource: "endpoints", short: "ep", prefix: "/services/endpoints/", strategy: endpoints().shown(endpointsTable())},
+		{kind: "Event", resource: "events", short: "ev", strategy: event().shown(eventTable())},
 		{kind: "LimitRange", resource: "limitranges", short: "limits", strategy: limitRange()},
 		{kind: "Namespace", resource: "namespaces", short: "ns", cluster: true, verbs: []string{"create", "delete", "get", "list", "patch", "update", "watch"}, sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "finalize": {Verbs: []string{"update"}},
-		}, strategy: namespace()},
+		}, strategy: namespace().shown(namespaceTable())},
 		{kind: "Node", resource: "nodes", short: "no", cluster: true, prefix: "/minions/", sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "proxy": {gvk("", "v1", "NodeProxyOptions"), proxyVerbs},
-		}, strategy: node()},
-		{kind: "PersistentVolumeClaim", resource: "persistentvolumeclaims", short: "pvc", sub: status, strategy: volumeClaim()},
-		{kind: "PersistentVolume", resource: "persistentvolumes", short: "pv", cluster: true, sub: status, strategy: volume()},
+		}, strategy: node().shown(nodeTable())},
+		{kind: "PersistentVolumeClaim", resource: "persistentvolumeclaims", short: "pvc", sub: status, strategy: volumeClaim().shown(volumeClaimTable())},
+		{kind: "PersistentVolume", resource: "persistentvolumes", short: "pv", cluster: true, sub: status, strategy: volume().shown(volumeTable())},
 		{kind: "Pod", resource: "pods", short: "po", categories: "all", sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "ephemeralcontainers": {Verbs: statusVerbs}, "resize": {Verbs: statusVerbs},
 			"binding": {gvk("", "v1", "Binding"), createOnly}, "eviction": {eviction, createOnly},
 			"log": {Verbs: getOnly}, "exec": {gvk("", "v1", "PodExecOptions"), getCreate},
 			"attach": {gvk("", "v1", "PodAttachOptions"), getCreate}, "portforward": {gvk("", "v1", "PodPortForwardOptions"), getCreate},
 			"proxy": {gvk("", "v1", "PodProxyOptions"), proxyVerbs},
-		}, strategy: pod()},
-		{kind: "PodTemplate", resource: "podtemplates", strategy: podTemplate()},
-		{kind: "ReplicationController", resource: "replicationcontrollers", short: "rc", categories: "all", prefix: "/controllers/", sub: scalable, strategy: replicationController()},
-		{kind: "ResourceQuota", resource: "resourcequotas", short: "quota", sub: status, strategy: resourceQuota()},
-		{kind: "Secret", resource: "secrets", strategy: secret()},
-		{kind: "ServiceAccount", resource: "serviceaccounts", short: "sa", sub: map[string]Subresource{"token": {tokenRequest, createOnly}}, strategy: serviceAccount()},
+		}, strategy: pod().shown(podTable())},
+		{kind: "PodTemplate", resource: "podtemplates", strategy: podTemplate().shown(podTemplateTable())},
+		{kind: "ReplicationController", resource: "replicationcontrollers", short: "rc", categories: "all", prefix: "/controllers/", sub: scalable, strategy: replicationController().shown(replicationControllerTable())},
+		{kind: "ResourceQuota", resource: "resourcequotas", short: "quota", sub: status, strategy: resourceQuota().shown(quotaTable())},
+		{kind: "Secret", resource: "secrets", strategy: secret().shown(secretTable())},
+		{kind: "ServiceAccount", resource: "serviceaccounts", short: "sa", sub: map[string]Subresource{"token": {tokenRequest, createOnly}}, strategy: serviceAccount().shown(serviceAccountTable())},
 		{kind: "Service", resource: "services", short: "svc", categories: "all", prefix: "/services/specs/", sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "proxy": {gvk("", "v1", "ServiceProxyOptions"), proxyVerbs},
-		}, strategy: service()},
+		}, strategy: service().shown(serviceTable())},
 	}}
 }
