@@ -297,6 +297,31 @@ func priorityLevel() Strategy {
 	})}
 }
 
+func clusterTrustBundle() Strategy {
+	return Strategy{
+		Unconditional: true,
+		FieldNames:    []string{"spec.signerName"},
+		Fields: fielded(func(b *certificatesv1.ClusterTrustBundle) map[string]string {
+			return map[string]string{"spec.signerName": b.Spec.SignerName}
+		}),
+	}
+}
+
+func podCertificateRequest() Strategy {
+	return Strategy{
+		PrepareCreate: typed(func(r *certificatesv1.PodCertificateRequest) {
+			r.Status = certificatesv1.PodCertificateRequestStatus{}
+		}),
+		FieldNames: []string{"spec.signerName", "spec.podName", "spec.nodeName"},
+		Fields: fielded(func(r *certificatesv1.PodCertificateRequest) map[string]string {
+			return map[string]string{"spec.signerName": r.Spec.SignerName, "spec.podName": r.Spec.PodName, "spec.nodeName": string(r.Spec.NodeName)}
+		}),
+	}
+}
+
+func deviceTaintRule() Strategy         { return Strategy{Unconditional: true, Generation: true} }
+func storageVersionMigration() Strategy { return Strategy{Unconditional: true} }
+
 func deviceClass() Strategy           { return Strategy{Unconditional: true, Generation: true} }
 func resourceClaim() Strategy         { return Strategy{Unconditional: true} }
 func resourceClaimTemplate() Strategy { return Strategy{Unconditional: true} }

@@ -115,6 +115,8 @@ func groups() []group {
 		{kind: "CertificateSigningRequest", resource: "certificatesigningrequests", short: "csr", cluster: true, sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "approval": {Verbs: statusVerbs},
 		}, strategy: signingRequest().shown(signingRequestTable())},
+		{kind: "ClusterTrustBundle", resource: "clustertrustbundles", cluster: true, strategy: clusterTrustBundle()},
+		{kind: "PodCertificateRequest", resource: "podcertificaterequests", sub: status, strategy: podCertificateRequest()},
 	}}, {"admissionregistration.k8s.io", "v1", []row{
 		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy()},
 		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding()},
@@ -127,9 +129,12 @@ func groups() []group {
 		{kind: "PriorityLevelConfiguration", resource: "prioritylevelconfigurations", cluster: true, sub: status, strategy: priorityLevel()},
 	}}, {"resource.k8s.io", "v1", []row{
 		{kind: "DeviceClass", resource: "deviceclasses", cluster: true, strategy: deviceClass()},
+		{kind: "DeviceTaintRule", resource: "devicetaintrules", cluster: true, sub: status, strategy: deviceTaintRule()},
 		{kind: "ResourceClaim", resource: "resourceclaims", sub: status, strategy: resourceClaim()},
 		{kind: "ResourceClaimTemplate", resource: "resourceclaimtemplates", strategy: resourceClaimTemplate()},
 		{kind: "ResourceSlice", resource: "resourceslices", cluster: true, strategy: resourceSlice()},
+	}}, {"storagemigration.k8s.io", "v1", []row{
+		{kind: "StorageVersionMigration", resource: "storageversionmigrations", cluster: true, sub: status, strategy: storageVersionMigration()},
 	}}, {"apiextensions.k8s.io", "v1", []row{
 		{kind: "CustomResourceDefinition", resource: "customresourcedefinitions", short: "crd,crds", categories: "api-extensions", cluster: true, prefix: "/apiextensions.k8s.io/customresourcedefinitions/", sub: status, strategy: customResourceDefinition()},
 	}}, {"apiregistration.k8s.io", "v1", []row{
