@@ -63,6 +63,13 @@ func (b *bootstrapper) once(ctx context.Context) error {
 	if err := b.serviceCIDR(ctx); err != nil {
 		return err
 	}
+	// The day from which the use of legacy tokens is known, KEP-2799.
+	if err := b.ensure(ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-apiserver-legacy-service-account-token-tracking", Namespace: metav1.NamespaceSystem},
+		Data:       map[string]string{"since": time.Now().UTC().Format(time.DateOnly)},
+	}); err != nil {
+		return err
+	}
 	return b.authenticationInfo(ctx)
 }
 

@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"strings"
+
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -299,12 +302,21 @@ func priorityLevel() Strategy {
 
 func clusterTrustBundle() Strategy {
 	return Strategy{
-		Unconditional: true,
-		FieldNames:    []string{"spec.signerName"},
+		Unconditional: true, ValidName: trustBundleName,
+		FieldNames: []string{"spec.signerName"},
 		Fields: fielded(func(b *certificatesv1.ClusterTrustBundle) map[string]string {
 			return map[string]string{"spec.signerName": b.Spec.SignerName}
 		}),
 	}
+}
+
+// trustBundleName allows the signer's name with colons for its slashes before a
+// DNS subdomain.
+func trustBundleName(name string, prefix bool) []string {
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		name = name[i+1:]
+	}
+	return apivalidation.NameIsDNSSubdomain(name, prefix)
 }
 
 func podCertificateRequest() Strategy {

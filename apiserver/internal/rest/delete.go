@@ -270,8 +270,9 @@ func (q *request) planDeletion(obj runtime.Object, o *metav1.DeleteOptions) (kee
 	}
 	deletion := metav1.NewTime(at.Add(secondsOf(grace)))
 	m.SetDeletionTimestamp(&deletion)
-	m.SetDeletionGracePeriodSeconds(&grace)
-	markNamespace(obj)
+	if !markNamespace(obj) {
+		m.SetDeletionGracePeriodSeconds(&grace)
+	}
 	return true
 }
 
@@ -292,10 +293,14 @@ func hasSpecFinalizers(obj runtime.Object) bool {
 	return ok && len(ns.Spec.Finalizers) > 0
 }
 
-func markNamespace(obj runtime.Object) {
-	if ns, ok := obj.(*corev1.Namespace); ok {
+// markNamespace shows in a namespace's phase that it is being deleted; a
+// namespace has no grace period.
+func markNamespace(obj runtime.Object) bool {
+	ns, ok := obj.(*corev1.Namespace)
+	if ok {
 		ns.Status.Phase = corev1.NamespaceTerminating
 	}
+	return ok
 }
 
 // setPropagation records in finalizers what is to become of the dependents.
