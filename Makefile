@@ -1,0 +1,79 @@
+# Flagship: build it, bring a cluster up, test it. `make help` lists the targets.
+
+SHELL      := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+BIN        := bin
+COMPONENTS := kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy
+MODULES    := . apiserver controller-manager kube-proxy kubelet scheduler
+TAG        := v1.37.2
+COMMIT     := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+STATE      := $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo clean || echo dirty)
+DATE       := $(shell git show -s --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ HEAD 2>/dev/null || echo 1970-01-01T00:00:00Z)
+V          := flagship/internal/version
+LDFLAGS    := -s -w -X $(V).gitCommit=$(COMMIT) -X $(V).gitTreeState=$(STATE) -X $(V).buildDate=$(DATE)
+GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+TOOLS      := bin/tools
+export TZ := UTC
+
+.PHONY: help up down build images deps test unit e2e race lint fuzz bench gen check tools $(COMPONENTS) ctl
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+up: ## build all and bring a cluster up on this machine (root)
+	@hack/up.sh
+
+down: ## remove the cluster from this machine (root)
+	@$(MAKE) --no-print-directory ctl && $(BIN)/ctl reset --force
+
+build: $(COMPONENTS) ctl ## build the binaries into bin/
+
+kube-apiserver:
+	@hack/step.sh "build kube-apiserver" env -C apiserver $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
+kube-controller-manager:
+	@hack/step.sh "build kube-controller-manager" env -C controller-manager $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
+kube-scheduler:
+	@hack/step.sh "build kube-scheduler" env -C scheduler $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
+kubelet:
+	@hack/step.sh "build kubelet" env -C kubelet $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
+kube-proxy:
+	@hack/step.sh "build kube-proxy" env -C kube-proxy $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
+ctl:
+	@hack/step.sh "build ctl" $(GOBUILD) -o $(BIN)/$@ ./ctl/cmd/ctl
+
+images: ## build the container images into bin/images
+	@cd hack/images && GOWORK=off go build -o ../../$(BIN)/tools/images .
+	@$(BIN)/tools/images -bin $(BIN) -out $(BIN)/images -src hack/images -tag $(TAG)
+
+deps: ## install what is missing from Debian's packages (root)
+	@hack/deps.sh
+
+test: deps unit e2e ## every test: the modules' and the cluster test (root)
+
+unit: ## the tests of every module
+	@for m in $(MODULES); do hack/step.sh "test $$m" env -C $$m go test ./... ; done
+
+e2e: build images ## the cluster test, on a test host of its own (root)
+	@hack/step.sh "cluster test" env -C hack/e2e GOWORK=off go test -count=1 -timeout 30m -v ./...
+
+race: ## the tests of every module under the race detector
+	@for m in $(MODULES); do hack/step.sh "race $$m" env -C $$m go test -race ./... ; done
+
+fuzz: ## each fuzz target for 20 seconds
+	@hack/fuzz.sh 20s
+
+bench: build images ## memory and start-up time of a settled idle cluster (root)
+	@hack/bench.sh
+
+tools:
+	@cd hack/tools && for t in github.com/bufbuild/buf/cmd/buf google.golang.org/grpc/cmd/protoc-gen-go-grpc google.golang.org/protobuf/cmd/protoc-gen-go mvdan.cc/gofumpt; do \
+	  GOWORK=off ../step.sh "build tool $${t##*/}" go build -o ../../$(TOOLS)/$${t##*/} $$t; done
+
+gen: tools ## generate the contracts' Go
+	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(TOOLS)/buf generate
+
+lint: tools ## format, vet
+	@hack/lint.sh
+
+check: lint ## the gate: format, vet, generated code up to date, dependency rules
+	@hack/check.sh
