@@ -1,8 +1,12 @@
 package app
 
 import (
+	"flagship/controller-manager/internal/cert"
 	"flagship/controller-manager/internal/config"
+	"flagship/controller-manager/internal/endpoints"
+	"flagship/controller-manager/internal/gc"
 	"flagship/controller-manager/internal/loop"
+	"flagship/controller-manager/internal/node"
 	"flagship/controller-manager/internal/tenancy"
 	"flagship/controller-manager/internal/workload"
 )
@@ -25,8 +29,40 @@ func builders(cfg *config.Config) map[string]build {
 		"serviceaccount-controller":                plain(tenancy.NewServiceAccount),
 		"root-ca-certificate-publisher-controller": func(d loop.Deps) (*loop.Controller, error) { return tenancy.NewRootCA(cfg.RootCAFile, d) },
 		"clusterrole-aggregation-controller":       plain(tenancy.NewClusterRoleAggregation),
-		"deployment-controller":                    sized(w.Deployment, workload.NewDeployment),
-		"replicaset-controller":                    sized(w.ReplicaSet, workload.NewReplicaSet),
-		"replicationcontroller-controller":         sized(w.ReplicationController, workload.NewReplicationController),
+		"garbage-collector-controller": func(d loop.Deps) (*loop.Controller, error) {
+			if !cfg.EnableGC {
+				return nil, nil
+			}
+			return gc.New(int(w.GC), d)
+		},
+		"namespace-controller": func(d loop.Deps) (*loop.Controller, error) {
+			return tenancy.NewNamespace(int(w.Namespace), d)
+		},
+		"certificatesigningrequest-signing-controller": func(d loop.Deps) (*loop.Controller, error) {
+			return cert.NewSigning(cfg.Signing, d)
+		},
+		"certificatesigningrequest-approving-controller": plain(cert.NewApproving),
+		"certificatesigningrequest-cleaner-controller":   plain(cert.NewCleaner),
+		"bootstrap-signer-controller":                    plain(cert.NewBootstrapSigner),
+		"token-cleaner-controller":                       plain(cert.NewTokenCleaner),
+		"node-ipam-controller":                           plain(func(d loop.Deps) *loop.Controller { return node.NewIPAM(cfg.Node, d) }),
+		"node-lifecycle-controller":                      plain(func(d loop.Deps) *loop.Controller { return node.NewLifecycle(cfg.Node, d) }),
+		"taint-eviction-controller":                      plain(node.NewTaintEviction),
+		"ttl-controller":                                 plain(node.NewTTL),
+		"pod-garbage-collector-controller": plain(func(d loop.Deps) *loop.Controller {
+			return node.NewPodGC(cfg.TerminatedPod, d)
+		}),
+		"endpoints-controller": plain(func(d loop.Deps) *loop.Controller {
+			return endpoints.NewEndpoints(endpoints.Config{Workers: w.Endpoints, Batch: cfg.EndpointsBatch}, d)
+		}),
+		"endpointslice-controller": plain(func(d loop.Deps) *loop.Controller {
+			return endpoints.NewSlices(endpoints.Config{Workers: w.Slices, Limit: cfg.MaxEndpoints, Batch: cfg.SlicesBatch}, d)
+		}),
+		"endpointslice-mirroring-controller": plain(func(d loop.Deps) *loop.Controller {
+			return endpoints.NewMirroring(endpoints.Config{Workers: w.Mirroring, Limit: cfg.MaxEndpoints}, cfg.MirroringMaxEndpoints, d)
+		}),
+		"deployment-controller":            sized(w.Deployment, workload.NewDeployment),
+		"replicaset-controller":            sized(w.ReplicaSet, workload.NewReplicaSet),
+		"replicationcontroller-controller": sized(w.ReplicationController, workload.NewReplicationController),
 	}
 }
