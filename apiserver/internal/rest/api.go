@@ -218,7 +218,9 @@ func (a *API) serve(w http.ResponseWriter, q *request) error {
 	if i.Subresource != "" {
 		return a.serveSubresource(w, q)
 	}
-	if !k.Allows(i.Verb) {
+	// An update names its object, a creation does not.
+	misplaced := i.Name == "" && (i.Verb == "update" || i.Verb == "patch") || i.Name != "" && i.Verb == "create"
+	if !k.Allows(i.Verb) || misplaced {
 		return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
 	}
 	f, err := negotiate(q.http)
