@@ -11,6 +11,7 @@ STATE      := $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo c
 DATE       := $(shell git show -s --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ HEAD 2>/dev/null || echo 1970-01-01T00:00:00Z)
 V          := flagship/internal/version
 LDFLAGS    := -s -w -X $(V).gitCommit=$(COMMIT) -X $(V).gitTreeState=$(STATE) -X $(V).buildDate=$(DATE)
+CTLFLAGS   := -X k8s.io/component-base/version.gitVersion=$(TAG)+flagship -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 -X k8s.io/component-base/version.gitCommit=$(COMMIT) -X k8s.io/component-base/version.gitTreeState=$(STATE) -X k8s.io/component-base/version.buildDate=$(DATE)
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 TOOLS      := bin/tools
 export TZ := UTC
@@ -39,7 +40,7 @@ kubelet:
 kube-proxy:
 	@hack/step.sh "build kube-proxy" env -C kube-proxy $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
 ctl:
-	@hack/step.sh "build ctl" $(GOBUILD) -o $(BIN)/$@ ./ctl/cmd/ctl
+	@hack/step.sh "build ctl" env CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS) $(CTLFLAGS)" -o $(BIN)/$@ ./ctl/cmd/ctl
 
 images: ## build the container images into bin/images
 	@cd hack/images && GOWORK=off go build -o ../../$(BIN)/tools/images .

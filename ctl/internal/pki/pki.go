@@ -278,3 +278,14 @@ func PublicKeyHash(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// AlgorithmOf is the name of a certificate's key algorithm, as Store takes it.
+func AlgorithmOf(c *x509.Certificate) string {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA-%d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return fmt.Sprintf("ECDSA-P%d", k.Curve.Params().BitSize)
+	}
+	return ""
+}

@@ -1,0 +1,192 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Unmount unmounts everything below a folder, the deepest first.
+func Unmount(dir string) error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var found []string
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) > 4 && strings.HasPrefix(f[4]+"/", dir+"/") {
+			found = append(found, strings.NewReplacer(`\040`, " ", `\011`, "\t").Replace(f[4]))
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	var errs []error
+	for _, m := range found {
+		if err := syscall.Unmount(m, 0); err != nil {
+			if err = syscall.Unmount(m, syscall.MNT_DETACH); err != nil {
+				errs = append(errs, &os.PathError{Op: "unmount", Path: m, Err: err})
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveCgroups removes the kubelet's cgroups, those of pods that are gone. v1 and v2, both drivers.
+func RemoveCgroups() {
+	var roots []string
+	for _, pattern := range []string{"/sys/fs/cgroup/kubepods*", "/sys/fs/cgroup/*/kubepods*", "/sys/fs/cgroup/kubelet", "/sys/fs/cgroup/*/kubelet"} {
+		found, _ := filepath.Glob(pattern)
+		roots = append(roots, found...)
+	}
+	for _, root := range roots {
+		var dirs []string
+		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		slices.Reverse(dirs)
+		for _, d := range dirs {
+			_ = syscall.Rmdir(d)
+		}
+	}
+}
+
+// RemoveProxyRules removes what kube-proxy wrote: its nftables tables, and the KUBE- chains of iptables.
+func RemoveProxyRules(ctx context.Context) {
+	for _, family := range []string{"ip", "ip6"} {
+		_ = run(ctx, "nft", "delete", "table", family, "kube-proxy")
+	}
+	removeChains(ctx, func(chain, _ string) bool { return strings.HasPrefix(chain, "KUBE-") })
+}
+
+// RemoveNetworkRules removes the CNI plugins' chains of our network, which pods that ended badly leave.
+func RemoveNetworkRules(ctx context.Context) {
+	removeChains(ctx, func(chain, rule string) bool {
+		return strings.HasPrefix(chain, "CNI-") && strings.Contains(strings.ReplaceAll(rule, `\`, ""), `name: "flagship"`)
+	})
+}
+
+// removeChains removes the chains that ours selects by their names and the rules that lead to them.
+func removeChains(ctx context.Context, ours func(chain, rule string) bool) {
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		for _, table := range []string{"nat", "filter", "mangle"} {
+			out, err := exec.CommandContext(ctx, tool+"-save", "-t", table).Output()
+			if err != nil {
+				continue
+			}
+			input := removal(string(out), table, ours)
+			if input == "" {
+				continue
+			}
+			cmd := exec.CommandContext(ctx, tool+"-restore", "--noflush")
+			cmd.Stdin = strings.NewReader(input)
+			_ = cmd.Run()
+		}
+	}
+}
+
+// removal is the input of iptables-restore that removes the selected chains, from the output of iptables-save; empty
+// where there is nothing to remove. A chain is selected by its own name or by a rule that jumps to it.
+func removal(save, table string, ours func(chain, rule string) bool) string {
+	chains := map[string]bool{}
+	var jumps []string
+	for s := bufio.NewScanner(strings.NewReader(save)); s.Scan(); {
+		line := s.Text()
+		switch {
+		case strings.HasPrefix(line, ":"):
+			name, _, _ := strings.Cut(line[1:], " ")
+			if ours(name, "") {
+				chains[name] = true
+			}
+		case strings.HasPrefix(line, "-A "):
+			f := strings.Fields(line)
+			target := ""
+			if i := slices.Index(f, "-j"); i >= 0 && i+1 < len(f) {
+				target = f[i+1]
+			}
+			if target != "" && ours(target, line) {
+				chains[target] = true
+				jumps = append(jumps, line)
+			}
+		}
+	}
+	if len(chains) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("*" + table + "\n")
+	names := make([]string, 0, len(chains))
+	for c := range chains {
+		names = append(names, c)
+	}
+	slices.Sort(names)
+	for _, c := range names {
+		b.WriteString(":" + c + " - [0:0]\n")
+	}
+	for _, j := range jumps {
+		if f := strings.Fields(j); !chains[f[1]] {
+			b.WriteString("-D " + strings.TrimPrefix(j, "-A ") + "\n")
+		}
+	}
+	for _, c := range names {
+		b.WriteString("-X " + c + "\n")
+	}
+	b.WriteString("COMMIT\n")
+	return b.String()
+}
+
+// RemoveNetwork removes the bridge and the address reservations of our network.
+func RemoveNetwork(ctx context.Context) {
+	_ = os.RemoveAll("/var/lib/cni/networks/flagship")
+	found, _ := filepath.Glob("/var/lib/cni/results/flagship-*")
+	for _, f := range found {
+		_ = os.Remove(f)
+	}
+	for _, d := range []string{"/var/lib/cni/networks", "/var/lib/cni/results", "/var/lib/cni", "/etc/cni/net.d", "/etc/cni"} {
+		_ = os.Remove(d) // only where it is empty
+	}
+	if _, err := os.Stat("/sys/class/net/" + Bridge); err == nil {
+		_ = run(ctx, "ip", "link", "delete", Bridge)
+	}
+}
+
+// StopContainerd stops the runtime where ctl started it, and removes its folders.
+func StopContainerd(ctx context.Context, s *State) error {
+	if !s.Containerd {
+		return nil
+	}
+	if err := stopSupervised(ctx, "containerd"); err != nil {
+		return err
+	}
+	// A shim that is still going down holds its mounts for a moment.
+	return poll(ctx, 10*time.Second, func() (bool, error) {
+		return errors.Join(Unmount(filepath.Join(RunDir, "containerd")), Unmount(filepath.Join(StateDir, "containerd"))) == nil, nil
+	})
+}
+
+// RemoveOwn removes our own folders, the files that the record names, and sets sysctls back.
+func (s *State) RemoveOwn() error {
+	var errs []error
+	for name, old := range s.Sysctls {
+		errs = append(errs, os.WriteFile(filepath.Join("/proc/sys", name), []byte(old), 0))
+	}
+	for _, f := range s.Files {
+		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	for _, d := range []string{RunDir, LogDir, StateDir, BinDir} {
+		errs = append(errs, os.RemoveAll(d))
+	}
+	_ = os.Remove(filepath.Dir(BinDir))
+	return errors.Join(errs...)
+}
