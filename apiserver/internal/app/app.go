@@ -110,6 +110,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 		{Name: "followers", Run: s.follow, Ready: closed(s.ready)},
 		{Name: "bootstrap", Run: func(ctx context.Context) error { return s.bootstrap(ctx, boot) }},
 		{Name: "secure port", Run: srv.Run},
+		process.Trim(log),
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
 		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})

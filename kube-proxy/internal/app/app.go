@@ -110,7 +110,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 		process.Part{Name: "metrics", Run: listen("metrics", cfg.Component.MetricsBindAddress, metricsHandler(cfg, registry, srv))},
 		process.Part{Name: "health check node ports", Run: l.services.Run},
 		process.Part{Name: "informers", Run: w.Run, Ready: w.wait},
-		process.Part{Name: "trim", Run: trimNowAndThen(log)},
+		process.Trim(log),
 		process.Part{Name: "rules", Run: func(ctx context.Context) error {
 			// Node addresses are known once the informers have synced.
 			stacks, err := newStacks(cfg, log, l.tracker)

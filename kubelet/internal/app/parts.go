@@ -36,7 +36,7 @@ func (k *kubelet) parts(srv runner) []process.Part {
 		part("eviction", k.evictor.Run),
 		part("images", k.collectImages),
 		part("logs", k.rotateLogs),
-		part("memory", k.trim),
+		process.Trim(k.log),
 	}
 	if k.client != nil {
 		out = append(out, part("services", k.services.Run), part("node", k.runMember), part("lease", k.member.RunLease), part("mirrors", k.syncMirrors))

@@ -48,7 +48,7 @@ func serve(ctx context.Context, cfg *config.Config, p parts) error {
 		process.Part{Name: "secure port", Run: srv.Run},
 		process.Part{Name: "engine", Run: p.engine.Run},
 		process.Part{Name: "informers", Run: p.watches.Run, Ready: p.watches.wait},
-		process.Part{Name: "trim", Run: trimNowAndThen(p.log)},
+		process.Trim(p.log),
 		process.Part{Name: "election", Run: func(ctx context.Context) error { return elector.Run(ctx, p.engine.Lead) }},
 	)
 }
