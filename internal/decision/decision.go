@@ -46,9 +46,9 @@ const maxReasons = 64
 type Log struct {
 	component string
 
-	mu    sync.Mutex // guards ring and next
-	ring  []Entry
-	next  int
+	mu   sync.Mutex // guards ring and next
+	ring []Entry
+	next int
 }
 
 // NewLog returns a ring that keeps the newest capacity entries.
