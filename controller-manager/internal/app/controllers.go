@@ -63,6 +63,7 @@ func builders(cfg *config.Config) map[string]build {
 		}),
 		"deployment-controller":            sized(w.Deployment, workload.NewDeployment),
 		"replicaset-controller":            sized(w.ReplicaSet, workload.NewReplicaSet),
+		"daemonset-controller":             sized(w.DaemonSet, workload.NewDaemonSet),
 		"replicationcontroller-controller": sized(w.ReplicationController, workload.NewReplicationController),
 	}
 }
