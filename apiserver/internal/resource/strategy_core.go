@@ -135,6 +135,7 @@ func volumeClaim() Strategy {
 			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 			sameDataSource(&c.Spec)
 		}),
+		Validate: checked(validateClaim), ValidateUpdate: checked2(validateClaimUpdate), ValidateStatus: checked2(validateClaimStatus),
 	}
 }
 
@@ -163,6 +164,7 @@ func volume() Strategy {
 		PrepareCreate: typed(func(v *corev1.PersistentVolume) {
 			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending}
 		}),
+		Validate: checked(validateVolume), ValidateUpdate: checked2(validateVolumeUpdate),
 	}
 }
 
@@ -180,7 +182,9 @@ func pod() Strategy {
 		}),
 		PrepareStatus: typed2(func(p, old *corev1.Pod) {
 			p.Status.QOSClass = old.Status.QOSClass
+			podIPsFrom(p)
 		}),
+		Validate: checked(validatePod), ValidateUpdate: checked2(validatePodUpdate), ValidateStatus: checked2(validatePodStatus),
 		FieldNames: []string{
 			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
 			"status.phase", "status.podIP", "status.nominatedNodeName",
