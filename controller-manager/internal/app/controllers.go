@@ -1,6 +1,7 @@
 package app
 
 import (
+	"flagship/controller-manager/internal/batch"
 	"flagship/controller-manager/internal/cert"
 	"flagship/controller-manager/internal/config"
 	"flagship/controller-manager/internal/endpoints"
@@ -35,6 +36,9 @@ func builders(cfg *config.Config) map[string]build {
 			}
 			return gc.New(int(w.GC), d)
 		},
+		"job-controller":                sized(w.Job, batch.NewJob),
+		"cronjob-controller":            sized(w.CronJob, batch.NewCronJob),
+		"ttl-after-finished-controller": sized(w.TTLAfterFinished, batch.NewTTLAfterFinished),
 		"namespace-controller": func(d loop.Deps) (*loop.Controller, error) {
 			return tenancy.NewNamespace(int(w.Namespace), d)
 		},
@@ -63,6 +67,8 @@ func builders(cfg *config.Config) map[string]build {
 		}),
 		"deployment-controller":            sized(w.Deployment, workload.NewDeployment),
 		"replicaset-controller":            sized(w.ReplicaSet, workload.NewReplicaSet),
+		"statefulset-controller":           sized(w.StatefulSet, workload.NewStatefulSet),
+		"disruption-controller":            sized(w.Disruption, workload.NewDisruption),
 		"daemonset-controller":             sized(w.DaemonSet, workload.NewDaemonSet),
 		"replicationcontroller-controller": sized(w.ReplicationController, workload.NewReplicationController),
 	}

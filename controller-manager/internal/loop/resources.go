@@ -3,6 +3,7 @@ package loop
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -24,7 +25,7 @@ import (
 func Kinds() []func(*runtime.Scheme) error {
 	return []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, authorizationv1.AddToScheme,
-		certificatesv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme, storagev1.AddToScheme, autoscalingv2.AddToScheme,
+		certificatesv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme, storagev1.AddToScheme, autoscalingv2.AddToScheme, autoscalingv1.AddToScheme,
 		networkingv1.AddToScheme,
 	}
 }
