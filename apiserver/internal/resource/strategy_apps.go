@@ -13,12 +13,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-func controllerRevision() Strategy { return Strategy{Unconditional: true} }
+func controllerRevision() Strategy {
+	return Strategy{Validate: checked(validateControllerRevision), ValidateUpdate: checked2(validateControllerRevisionUpdate), Unconditional: true}
+}
 
 func quarter() intstr.IntOrString { return intstr.FromString("25%") }
 
 func daemonSet() Strategy {
 	return Strategy{
+		Validate: checked(validateDaemonSet), ValidateUpdate: checked2(validateDaemonSetUpdate), ValidateStatus: checked2(validateDaemonSetStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(d *appsv1.DaemonSet) {
 			defaultPodSpec(&d.Spec.Template.Spec)
@@ -36,6 +39,7 @@ func daemonSet() Strategy {
 
 func deployment() Strategy {
 	return Strategy{
+		Validate: checked(validateDeployment), ValidateUpdate: checked2(validateDeploymentUpdate), ValidateStatus: checked2(validateDeploymentStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(d *appsv1.Deployment) {
 			defaultPodSpec(&d.Spec.Template.Spec)
@@ -55,6 +59,7 @@ func deployment() Strategy {
 
 func replicaSet() Strategy {
 	return Strategy{
+		Validate: checked(validateReplicaSet), ValidateUpdate: checked2(validateReplicaSetUpdate), ValidateStatus: checked2(validateReplicaSetStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(r *appsv1.ReplicaSet) {
 			defaultPodSpec(&r.Spec.Template.Spec)
@@ -70,6 +75,7 @@ func replicaSet() Strategy {
 
 func statefulSet() Strategy {
 	return Strategy{
+		Validate: checked(validateStatefulSet), ValidateUpdate: checked2(validateStatefulSetUpdate), ValidateStatus: checked2(validateStatefulSetStatus), ValidName: validStatefulName,
 		Unconditional: true, Generation: true,
 		Default: typed(func(s *appsv1.StatefulSet) {
 			defaultPodSpec(&s.Spec.Template.Spec)
@@ -135,6 +141,7 @@ func defaultJobSpec(s *batchv1.JobSpec) {
 
 func job() Strategy {
 	return Strategy{
+		Validate: checked(validateJob), ValidateUpdate: checked2(validateJobUpdate), ValidateStatus: checked2(validateJobStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(j *batchv1.Job) {
 			if len(j.Labels) == 0 {
@@ -184,6 +191,7 @@ func selectOwnPods(j *batchv1.Job) {
 
 func cronJob() Strategy {
 	return Strategy{
+		Validate: checked(validateCronJob), ValidateUpdate: checked2(validateCronJobUpdate),
 		Unconditional: true, Generation: true,
 		Default: typed(func(c *batchv1.CronJob) {
 			fill(&c.Spec.ConcurrencyPolicy, batchv1.AllowConcurrent)
@@ -198,6 +206,7 @@ func cronJob() Strategy {
 
 func autoscaler() Strategy {
 	return Strategy{
+		Validate:      checked(validateAutoscaler),
 		Unconditional: true,
 		Default: typed(func(h *autoscalingv2.HorizontalPodAutoscaler) {
 			set(&h.Spec.MinReplicas, 1)
@@ -230,6 +239,7 @@ func autoscalerV1() Strategy {
 
 func disruptionBudget() Strategy {
 	return Strategy{
+		Validate: checked(validateBudget), ValidateStatus: checked2(validateBudgetStatus),
 		Unconditional: true, Generation: true,
 		PrepareCreate: typed(func(p *policyv1.PodDisruptionBudget) { p.Status = policyv1.PodDisruptionBudgetStatus{} }),
 	}

@@ -4,12 +4,15 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 )
 
-func configMap() Strategy { return Strategy{Unconditional: true} }
+func configMap() Strategy {
+	return Strategy{Validate: checked(validateConfigMap), ValidateUpdate: checked2(validateConfigMapUpdate), Unconditional: true}
+}
 
 func endpoints() Strategy {
-	return Strategy{Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
+	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
 		for i := range e.Subsets {
 			for j := range e.Subsets[i].Ports {
 				fill(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
@@ -43,7 +46,7 @@ func event() Strategy {
 }
 
 func limitRange() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
+	return Strategy{Validate: checked(validateLimitRange), Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
 		for i := range l.Spec.Limits {
 			defaultLimit(&l.Spec.Limits[i])
 		}
@@ -76,6 +79,7 @@ func inherit(to, from corev1.ResourceList) {
 
 func namespace() Strategy {
 	return Strategy{
+		Validate: checked(validateNamespace), ValidateUpdate: checked2(validateNamespaceUpdate), ValidateStatus: checked2(validateNamespaceStatus), ValidName: apivalidation.ValidateNamespaceName,
 		Unconditional: true,
 		Default: typed(func(n *corev1.Namespace) {
 			if n.Name == "" {
@@ -105,6 +109,7 @@ func namespace() Strategy {
 
 func node() Strategy {
 	return Strategy{
+		Validate: checked(validateNode), ValidateUpdate: checked2(validateNodeUpdate),
 		Unconditional: true,
 		Default: typed(func(n *corev1.Node) {
 			if n.Status.Allocatable == nil && n.Status.Capacity != nil {
@@ -268,11 +273,12 @@ func classOf(requests, limits corev1.ResourceList) corev1.PodQOSClass {
 }
 
 func podTemplate() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
+	return Strategy{Validate: checked(validatePodTemplate), Unconditional: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
 }
 
 func replicationController() Strategy {
 	return Strategy{
+		Validate: checked(validateReplicationController), ValidateStatus: checked2(validateReplicationControllerStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(rc *corev1.ReplicationController) {
 			if rc.Spec.Template != nil {
@@ -295,11 +301,12 @@ func replicationController() Strategy {
 }
 
 func resourceQuota() Strategy {
-	return Strategy{Unconditional: true, PrepareCreate: typed(func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} })}
+	return Strategy{Validate: checked(validateQuota), ValidateUpdate: checked2(validateQuotaUpdate), ValidateStatus: checked2(validateQuotaStatus), Unconditional: true, PrepareCreate: typed(func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} })}
 }
 
 func secret() Strategy {
 	return Strategy{
+		Validate: checked(validateSecret), ValidateUpdate: checked2(validateSecretUpdate),
 		Unconditional: true,
 		Default:       typed(func(s *corev1.Secret) { fill(&s.Type, corev1.SecretTypeOpaque) }),
 		PrepareCreate: typed(mergeStringData),
@@ -327,10 +334,13 @@ func mergeStringData(s *corev1.Secret) {
 	s.StringData = nil
 }
 
-func serviceAccount() Strategy { return Strategy{Unconditional: true} }
+func serviceAccount() Strategy {
+	return Strategy{ValidName: apivalidation.ValidateServiceAccountName, Unconditional: true}
+}
 
 func service() Strategy {
 	return Strategy{
+		Validate: checked(validateService), ValidateUpdate: checked2(validateServiceUpdate), ValidateStatus: checked2(validateServiceStatus), ValidName: validServiceName,
 		Unconditional: true,
 		Default:       typed(defaultService),
 		PrepareCreate: typed(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }),

@@ -20,10 +20,10 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-func lease() Strategy { return Strategy{CreateOnUpdate: true} }
+func lease() Strategy { return Strategy{Validate: checked(validateLease), CreateOnUpdate: true} }
 
 func endpointSlice() Strategy {
-	return Strategy{Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
+	return Strategy{Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
 		for i := range e.Ports {
 			set(&e.Ports[i].Name, "")
 			set(&e.Ports[i].Protocol, corev1.ProtocolTCP)
@@ -51,7 +51,7 @@ func ipAddress() Strategy   { return Strategy{} }
 func serviceCIDR() Strategy { return Strategy{Unconditional: true} }
 
 func ingressClass() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(c *networkingv1.IngressClass) {
+	return Strategy{Validate: checked(validateIngressClass), ValidateUpdate: checked2(validateIngressClassUpdate), Unconditional: true, Generation: true, Default: typed(func(c *networkingv1.IngressClass) {
 		if p := c.Spec.Parameters; p != nil {
 			set(&p.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)
 		}
@@ -60,13 +60,14 @@ func ingressClass() Strategy {
 
 func ingress() Strategy {
 	return Strategy{
+		Validate: checked(validateIngress), ValidateUpdate: checked2(validateIngressChange), ValidateStatus: checked2(validateIngressStatus),
 		Unconditional: true, Generation: true,
 		PrepareCreate: typed(func(i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} }),
 	}
 }
 
 func networkPolicy() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(n *networkingv1.NetworkPolicy) {
+	return Strategy{Validate: checked(validateNetworkPolicy), ValidateUpdate: checked2(validateNetworkPolicyUpdate), Unconditional: true, Generation: true, Default: typed(func(n *networkingv1.NetworkPolicy) {
 		for i := range n.Spec.Ingress {
 			defaultPolicyPorts(n.Spec.Ingress[i].Ports)
 		}
@@ -90,18 +91,22 @@ func defaultPolicyPorts(ports []networkingv1.NetworkPolicyPort) {
 
 func rbacName(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
 
-func role() Strategy        { return Strategy{Unconditional: true, ValidName: rbacName} }
-func clusterRole() Strategy { return Strategy{Unconditional: true, ValidName: rbacName} }
+func role() Strategy {
+	return Strategy{Validate: checked(validateRole), Unconditional: true, ValidName: rbacName}
+}
+func clusterRole() Strategy {
+	return Strategy{Validate: checked(validateClusterRole), Unconditional: true, ValidName: rbacName}
+}
 
 func roleBinding() Strategy {
-	return Strategy{Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.RoleBinding) {
+	return Strategy{Validate: checked(validateRoleBinding), ValidateUpdate: checked2(validateRoleBindingUpdate), Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.RoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}
 }
 
 func clusterRoleBinding() Strategy {
-	return Strategy{Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
+	return Strategy{Validate: checked(validateClusterRoleBinding), ValidateUpdate: checked2(validateClusterRoleBindingUpdate), Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}
@@ -117,6 +122,7 @@ func defaultSubjects(subjects []rbacv1.Subject) {
 
 func priorityClass() Strategy {
 	return Strategy{
+		Validate: checked(validatePriorityClass), ValidateUpdate: checked2(validatePriorityClassUpdate),
 		Unconditional: true,
 		Default:       typed(func(p *schedulingv1.PriorityClass) { set(&p.PreemptionPolicy, corev1.PreemptLowerPriority) }),
 		PrepareCreate: typed(func(p *schedulingv1.PriorityClass) { p.Generation = 1 }),
@@ -144,13 +150,15 @@ func volumeAttachment() Strategy   { return Strategy{} }
 func volumeAttributesClass() Strategy { return Strategy{Unconditional: true} }
 
 func storageClass() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(c *storagev1.StorageClass) {
+	return Strategy{Validate: checked(validateStorageClass), ValidateUpdate: checked2(validateStorageClassUpdate), Unconditional: true, Default: typed(func(c *storagev1.StorageClass) {
 		set(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
 		set(&c.VolumeBindingMode, storagev1.VolumeBindingImmediate)
 	})}
 }
 
-func runtimeClass() Strategy { return Strategy{Unconditional: true} }
+func runtimeClass() Strategy {
+	return Strategy{Validate: checked(validateRuntimeClass), ValidateUpdate: checked2(validateRuntimeClassUpdate), Unconditional: true}
+}
 
 func signingRequest() Strategy {
 	return Strategy{
