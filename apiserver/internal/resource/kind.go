@@ -51,6 +51,9 @@ type Strategy struct {
 	Validate       func(obj runtime.Object) field.ErrorList
 	ValidateUpdate func(obj, old runtime.Object) field.ErrorList
 	ValidateStatus func(obj, old runtime.Object) field.ErrorList
+	// ValidatePart checks a change through any other subresource but scale,
+	// which holds nothing that the subresource does not open.
+	ValidatePart func(sub string, obj, old runtime.Object) field.ErrorList
 	// Warn returns warnings for the client; old is nil on a creation.
 	Warn func(obj, old runtime.Object) []string
 	// ValidName returns what is wrong with a name, nil for a DNS subdomain.

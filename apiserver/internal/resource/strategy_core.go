@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 func configMap() Strategy {
@@ -190,6 +191,9 @@ func pod() Strategy {
 			podIPsFrom(p)
 		}),
 		Validate: checked(validatePod), ValidateUpdate: checked2(validatePodUpdate), ValidateStatus: checked2(validatePodStatus),
+		ValidatePart: func(sub string, obj, old anyObject) field.ErrorList {
+			return validatePodPart(sub, obj.(*corev1.Pod), old.(*corev1.Pod))
+		},
 		FieldNames: []string{
 			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
 			"status.phase", "status.podIP", "status.nominatedNodeName",
