@@ -20,6 +20,9 @@ import (
 // and loads the images.
 func (r *run) ensureRuntime(ctx context.Context, socket string, images map[string]string, policy corev1.PullPolicy) error {
 	pause := images["pause"]
+	if err := host.InstallBinaries(r.state, r.kubelet); err != nil {
+		return err
+	}
 	rt, err := host.Connect(ctx, socket)
 	if err != nil {
 		did, err := host.StartContainerd(ctx, r.state, pause, !host.SysResource())
@@ -174,9 +177,6 @@ func (r *run) startKubelet(ctx context.Context, full map[string]any, reg *spec.N
 	}
 	flags := fmt.Sprintf("KUBELET_KUBEADM_ARGS=%q\n", strings.Join(kubeletFlags(reg, taintByFlag), " "))
 	if err := host.WriteFile(filepath.Join(KubeletDir, "kubeadm-flags.env"), []byte(flags), 0o644); err != nil {
-		return err
-	}
-	if err := host.InstallBinaries(r.state, r.kubelet); err != nil {
 		return err
 	}
 	how, err := host.StartKubelet(ctx, r.state)

@@ -167,6 +167,12 @@ func StopContainerd(ctx context.Context, s *State) error {
 	if err := stopSupervised(ctx, "containerd"); err != nil {
 		return err
 	}
+	for _, f := range []string{"containerd.sock", "containerd.sock.ttrpc"} {
+		_ = os.Remove(filepath.Join("/run/containerd", f))
+	}
+	for _, d := range []string{"/run/containerd/s", "/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd"} {
+		_ = os.Remove(d) // only where it is empty
+	}
 	// A shim that is still going down holds its mounts for a moment.
 	return poll(ctx, 10*time.Second, func() (bool, error) {
 		return errors.Join(Unmount(filepath.Join(RunDir, "containerd")), Unmount(filepath.Join(StateDir, "containerd"))) == nil, nil
