@@ -530,15 +530,23 @@ func validateUpdate(k *resource.Kind, sub string, obj, old runtime.Object) field
 	m, om := obj.(metav1.Object), old.(metav1.Object)
 	errs := validateMeta(k, m)
 	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(m, om, field.NewPath("metadata"))...)
-	switch {
-	case sub == "status":
+	switch sub {
+	case "status":
 		if k.Strategy.ValidateStatus != nil {
 			errs = append(errs, k.Strategy.ValidateStatus(obj, old)...)
 		}
-	case k.Strategy.ValidateUpdate != nil:
-		errs = append(errs, k.Strategy.ValidateUpdate(obj, old)...)
-	case k.Strategy.Validate != nil && sub == "":
-		errs = append(errs, k.Strategy.Validate(obj)...)
+	case "", "scale":
+		if k.Strategy.ValidateUpdate != nil {
+			return append(errs, k.Strategy.ValidateUpdate(obj, old)...)
+		}
+		if k.Strategy.Validate != nil {
+			errs = append(errs, k.Strategy.Validate(obj)...)
+		}
+	case "ephemeralcontainers", "resize":
+		// They open a part of the spec that an update may not change.
+		if k.Strategy.Validate != nil {
+			errs = append(errs, k.Strategy.Validate(obj)...)
+		}
 	}
 	return errs
 }

@@ -1,0 +1,3 @@
+module flagship/hack/e2e
+
+go 1.26.0
