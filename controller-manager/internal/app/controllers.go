@@ -9,6 +9,7 @@ import (
 	"flagship/controller-manager/internal/loop"
 	"flagship/controller-manager/internal/node"
 	"flagship/controller-manager/internal/tenancy"
+	"flagship/controller-manager/internal/volume"
 	"flagship/controller-manager/internal/workload"
 )
 
@@ -36,9 +37,17 @@ func builders(cfg *config.Config) map[string]build {
 			}
 			return gc.New(int(w.GC), d)
 		},
-		"job-controller":                sized(w.Job, batch.NewJob),
-		"cronjob-controller":            sized(w.CronJob, batch.NewCronJob),
-		"ttl-after-finished-controller": sized(w.TTLAfterFinished, batch.NewTTLAfterFinished),
+		"job-controller":                              sized(w.Job, batch.NewJob),
+		"cronjob-controller":                          sized(w.CronJob, batch.NewCronJob),
+		"ttl-after-finished-controller":               sized(w.TTLAfterFinished, batch.NewTTLAfterFinished),
+		"persistentvolumeclaim-protection-controller": plain(volume.NewClaimProtection),
+		"persistentvolume-protection-controller":      plain(volume.NewVolumeProtection),
+		"resourcequota-controller": func(d loop.Deps) (*loop.Controller, error) {
+			return tenancy.NewQuota(int(w.Quota), cfg.QuotaPeriod, d)
+		},
+		"serviceaccount-token-controller": func(d loop.Deps) (*loop.Controller, error) {
+			return tenancy.NewAccountTokens(int(w.AccountTokens), cfg.AccountKey, cfg.RootCAFile, d)
+		},
 		"namespace-controller": func(d loop.Deps) (*loop.Controller, error) {
 			return tenancy.NewNamespace(int(w.Namespace), d)
 		},
