@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh installs from Debian's packages what a cluster needs and this machine has not, and says so.
+# deps.sh [test] installs from Debian's packages what a cluster needs and this machine has not, and says so.
 set -euo pipefail
 need=()
 want() { # want PACKAGE FILE...: any one of the files is enough
@@ -20,6 +20,11 @@ want mount /usr/bin/mount
 want ca-certificates /etc/ssl/certs/ca-certificates.crt
 want busybox-static /usr/bin/busybox /bin/busybox
 want bash-static /usr/bin/bash-static /bin/bash-static
+if [ "${1:-}" = test ]; then
+  want debootstrap /usr/sbin/debootstrap
+  want systemd-container /usr/bin/systemd-nspawn
+  want procps /usr/bin/pgrep
+fi
 if [ ${#need[@]} -eq 0 ]; then
   exit 0
 fi

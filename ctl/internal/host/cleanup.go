@@ -73,6 +73,10 @@ func RemoveNetworkRules(ctx context.Context) {
 	removeChains(ctx, func(chain, rule string) bool {
 		return strings.HasPrefix(chain, "CNI-") && strings.Contains(strings.ReplaceAll(rule, `\`, ""), `name: "flagship"`)
 	})
+	// The portmap plugin's own chains are shared by all networks: they go when no pod has a chain there any more.
+	if out, err := exec.CommandContext(ctx, "iptables-save", "-t", "nat").Output(); err == nil && !strings.Contains(string(out), ":CNI-DN-") {
+		removeChains(ctx, func(chain, _ string) bool { return strings.HasPrefix(chain, "CNI-HOSTPORT-") })
+	}
 }
 
 // removeChains removes the chains that ours selects by their names and the rules that lead to them.
