@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	helper "k8s.io/component-helpers/resource"
 )
 
 // set fills a pointer that the client left out.
@@ -101,13 +102,16 @@ func defaultPodRequests(s *corev1.PodSpec) {
 		if _, ok := s.Resources.Requests[name]; ok {
 			continue
 		}
-		sum, every := apiresource.Quantity{}, len(s.Containers) > 0
+		if !helper.IsSupportedPodLevelResource(name) {
+			continue
+		}
+		sum, some := apiresource.Quantity{}, false
 		for i := range s.Containers {
 			r, ok := s.Containers[i].Resources.Requests[name]
-			every = every && ok
+			some = some || ok
 			sum.Add(r)
 		}
-		if every {
+		if some {
 			s.Resources.Requests[name] = sum
 			continue
 		}
@@ -151,7 +155,13 @@ func defaultContainer(c *corev1.Container, hostNetwork bool) {
 	defaultProbe(c.LivenessProbe)
 	defaultProbe(c.ReadinessProbe)
 	defaultProbe(c.StartupProbe)
+	// The stop signal and the options of bind mounts are behind gates that are
+	// off, so they are dropped.
+	for i := range c.VolumeMounts {
+		c.VolumeMounts[i].BindMountOptions = nil
+	}
 	if c.Lifecycle != nil {
+		c.Lifecycle.StopSignal = nil
 		for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
 			if h != nil {
 				defaultHTTPGet(h.HTTPGet)
@@ -213,6 +223,7 @@ func defaultProbe(p *corev1.Probe) {
 	fill(&p.FailureThreshold, 3)
 	defaultHTTPGet(p.HTTPGet)
 	if p.GRPC != nil {
+		p.GRPC.Mode = nil
 		set(&p.GRPC.Service, "")
 	}
 }
@@ -221,6 +232,7 @@ func defaultHTTPGet(h *corev1.HTTPGetAction) {
 	if h == nil {
 		return
 	}
+	h.Protocol = nil
 	fill(&h.Path, "/")
 	fill(&h.Scheme, corev1.URISchemeHTTP)
 }

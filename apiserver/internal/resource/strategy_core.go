@@ -181,13 +181,17 @@ func pod() Strategy {
 		PrepareCreate: typed(func(p *corev1.Pod) {
 			p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOS(p)}
 			gated(p)
+			if grace := p.Spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+				*grace = 1
+			}
+			mergeMatchKeys(p)
 		}),
 		PrepareUpdate: typed2(func(p, old *corev1.Pod) {
 			p.Status = old.Status
 			p.DeletionTimestamp = old.DeletionTimestamp
 		}),
 		PrepareStatus: typed2(func(p, old *corev1.Pod) {
-			p.Status.QOSClass = old.Status.QOSClass
+			fill(&p.Status.QOSClass, old.Status.QOSClass)
 			podIPsFrom(p)
 		}),
 		Validate: checked(validatePod), ValidateUpdate: checked2(validatePodUpdate), ValidateStatus: checked2(validatePodStatus),

@@ -61,6 +61,7 @@ func Kinds() []*Kind {
 			if k.Prefix == "" {
 				k.Prefix = "/" + r.resource + "/"
 			}
+			checkFinalizers(k)
 			out = append(out, k)
 		}
 	}

@@ -134,6 +134,11 @@ func validateNamespace(n *corev1.Namespace) field.ErrorList {
 
 func (c *checks) finalizer(p *field.Path, f string) {
 	c.add(apivalidation.ValidateFinalizerName(f, p))
+	c.standardFinalizer(p, f)
+}
+
+// standardFinalizer wants a finalizer without a domain to be the cluster's own.
+func (c *checks) standardFinalizer(p *field.Path, f string) {
 	if !strings.Contains(f, "/") && f != string(corev1.FinalizerKubernetes) && f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
 		c.invalid(p, f, "name is neither a standard finalizer name nor is it fully qualified")
 	}
