@@ -142,12 +142,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		})
 	}
 	if c.sync != nil {
-		for range c.workers {
-			group.Go(func() {
-				for c.next(ctx) {
-				}
-			})
-		}
+		group.Go(func() { c.dispatch(ctx, &group) })
 	}
 	<-ctx.Done()
 	c.queue.ShutDown()
@@ -155,11 +150,23 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Controller) next(ctx context.Context) bool {
-	key, stopped := c.queue.Get()
-	if stopped {
-		return false
+// dispatch hands keys to at most workers goroutines at a time; a controller without work has none.
+func (c *Controller) dispatch(ctx context.Context, group *sync.WaitGroup) {
+	slots := make(chan struct{}, c.workers)
+	for {
+		slots <- struct{}{}
+		key, stopped := c.queue.Get()
+		if stopped {
+			return
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			c.handle(ctx, key)
+		})
 	}
+}
+
+func (c *Controller) handle(ctx context.Context, key string) {
 	defer c.queue.Done(key)
 	start := time.Now()
 	err := c.guard(ctx, key, c.sync)
@@ -180,7 +187,6 @@ func (c *Controller) next(ctx context.Context) bool {
 		c.log.Log(level, "sync failed, trying again", zap.String("key", key), zap.Error(err))
 		c.queue.AddRateLimited(key)
 	}
-	return true
 }
 
 // guard turns a panic of one key into that key's error, so that the others go on.

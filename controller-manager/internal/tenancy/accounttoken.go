@@ -45,10 +45,9 @@ func loadSigner(file string) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	for block != nil && block.Type == "EC PARAMETERS" {
-		_, data, _ = cutBlock(data)
-		block, _ = pem.Decode(data)
+	block, rest := pem.Decode(data)
+	if block != nil && block.Type == "EC PARAMETERS" {
+		block, _ = pem.Decode(rest)
 	}
 	if block == nil {
 		return nil, errors.New("no PEM block with a private key")
@@ -76,11 +75,6 @@ func loadSigner(file string) (*signer, error) {
 	sum := sha256.Sum256(der)
 	s.kid = base64.RawURLEncoding.EncodeToString(sum[:])
 	return s, nil
-}
-
-func cutBlock(data []byte) (*pem.Block, []byte, bool) {
-	b, rest := pem.Decode(data)
-	return b, rest, b != nil
 }
 
 func parseKey(b *pem.Block) (crypto.Signer, error) {
