@@ -144,6 +144,14 @@ func (c *checks) same(p *field.Path, v, old any) {
 	}
 }
 
+// frozen is same for the fields whose immutability upstream declares beside the
+// type: its errors do not show the value.
+func (c *checks) frozen(p *field.Path, v, old any) {
+	if !apiequality.Semantic.DeepEqual(v, old) {
+		c.invalid(p, nil, immutable)
+	}
+}
+
 // ip wants an address in canonical form: no leading zeros, no IPv4 mapped into
 // IPv6.
 func (c *checks) ip(p *field.Path, v string) {

@@ -162,6 +162,11 @@ func defaultContainer(c *corev1.Container, hostNetwork bool) {
 	}
 	if c.Lifecycle != nil {
 		c.Lifecycle.StopSignal = nil
+		if *c.Lifecycle == (corev1.Lifecycle{}) {
+			c.Lifecycle = nil
+		}
+	}
+	if c.Lifecycle != nil {
 		for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
 			if h != nil {
 				defaultHTTPGet(h.HTTPGet)

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"maps"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -9,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -33,8 +35,30 @@ func daemonSet() Strategy {
 			}
 			set(&d.Spec.RevisionHistoryLimit, 10)
 		}),
-		PrepareCreate: typed(func(d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} }),
+		PrepareCreate: typed(func(d *appsv1.DaemonSet) {
+			d.Status = appsv1.DaemonSetStatus{}
+			templateGeneration(d, 1)
+		}),
+		PrepareUpdate: typed2(func(d, old *appsv1.DaemonSet) {
+			n, err := strconv.ParseInt(old.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+			if err != nil {
+				return
+			}
+			if !apiequality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
+				n++
+			}
+			templateGeneration(d, n)
+		}),
 	}
+}
+
+// templateGeneration counts the changes of a daemon set's template in the
+// annotation that took the place of a field.
+func templateGeneration(d *appsv1.DaemonSet, n int64) {
+	if d.Annotations == nil {
+		d.Annotations = map[string]string{}
+	}
+	d.Annotations[appsv1.DeprecatedTemplateGeneration] = strconv.FormatInt(n, 10)
 }
 
 func deployment() Strategy {
@@ -144,15 +168,16 @@ func job() Strategy {
 		Validate: checked(validateJob), ValidateUpdate: checked2(validateJobUpdate), ValidateStatus: checked2(validateJobStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(j *batchv1.Job) {
-			if len(j.Labels) == 0 {
-				j.Labels = j.Spec.Template.Labels
-			}
 			defaultJobSpec(&j.Spec)
+			set(&j.Spec.ManualSelector, false)
 		}),
 		PrepareCreate: typed(func(j *batchv1.Job) {
 			j.Status = batchv1.JobStatus{}
 			if j.Spec.ManualSelector == nil || !*j.Spec.ManualSelector {
 				selectOwnPods(j)
+			}
+			if len(j.Labels) == 0 {
+				j.Labels = maps.Clone(j.Spec.Template.Labels)
 			}
 		}),
 		PrepareUpdate: typed2(func(j, old *batchv1.Job) { j.Status = old.Status }),
@@ -207,9 +232,10 @@ func cronJob() Strategy {
 func autoscaler() Strategy {
 	return Strategy{
 		Validate:      checked(validateAutoscaler),
-		Unconditional: true,
+		Unconditional: true, Generation: true,
 		Default: typed(func(h *autoscalingv2.HorizontalPodAutoscaler) {
 			set(&h.Spec.MinReplicas, 1)
+			defaultBehavior(h.Spec.Behavior)
 			if len(h.Spec.Metrics) == 0 {
 				percent := int32(80)
 				h.Spec.Metrics = []autoscalingv2.MetricSpec{{
@@ -224,6 +250,31 @@ func autoscaler() Strategy {
 		PrepareCreate: typed(func(h *autoscalingv2.HorizontalPodAutoscaler) {
 			h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
 		}),
+	}
+}
+
+// defaultBehavior fills in how fast an autoscaler goes up (double or four pods in
+// 15 seconds) and down (to the least at once).
+func defaultBehavior(b *autoscalingv2.HorizontalPodAutoscalerBehavior) {
+	if b == nil {
+		return
+	}
+	const period = 15
+	all := autoscalingv2.HPAScalingPolicy{Type: autoscalingv2.PercentScalingPolicy, Value: 100, PeriodSeconds: period}
+	if b.ScaleUp == nil {
+		b.ScaleUp = &autoscalingv2.HPAScalingRules{}
+	}
+	set(&b.ScaleUp.StabilizationWindowSeconds, 0)
+	set(&b.ScaleUp.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
+	if b.ScaleUp.Policies == nil {
+		b.ScaleUp.Policies = []autoscalingv2.HPAScalingPolicy{{Type: autoscalingv2.PodsScalingPolicy, Value: 4, PeriodSeconds: period}, all}
+	}
+	if b.ScaleDown == nil {
+		b.ScaleDown = &autoscalingv2.HPAScalingRules{}
+	}
+	set(&b.ScaleDown.SelectPolicy, autoscalingv2.MaxChangePolicySelect)
+	if b.ScaleDown.Policies == nil {
+		b.ScaleDown.Policies = []autoscalingv2.HPAScalingPolicy{all}
 	}
 }
 

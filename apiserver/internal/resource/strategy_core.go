@@ -13,7 +13,7 @@ func configMap() Strategy {
 }
 
 func endpoints() Strategy {
-	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
+	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Warn: warnEndpoints, Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
 		for i := range e.Subsets {
 			for j := range e.Subsets[i].Ports {
 				fill(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
@@ -24,6 +24,7 @@ func endpoints() Strategy {
 
 func event() Strategy {
 	return Strategy{
+		Validate:      checked(validateEvent),
 		Unconditional: true, CreateOnUpdate: true,
 		FieldNames: []string{
 			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
@@ -110,11 +111,16 @@ func namespace() Strategy {
 
 func node() Strategy {
 	return Strategy{
-		Validate: checked(validateNode), ValidateUpdate: checked2(validateNodeUpdate),
+		Validate: checked(validateNode), ValidateUpdate: checked2(validateNodeUpdate), ValidateStatus: checked2(validateNodeUpdate),
 		Unconditional: true,
 		Default: typed(func(n *corev1.Node) {
 			if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 				n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+			}
+			if n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR) {
+				n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
+			} else if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
+				n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 			}
 		}),
 		PrepareUpdate: typed2(func(n, old *corev1.Node) {
@@ -139,10 +145,25 @@ func volumeClaim() Strategy {
 		}),
 		PrepareCreate: typed(func(c *corev1.PersistentVolumeClaim) {
 			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			// A data source that nothing provisions from is dropped, for the
+			// clients that set one before it was checked.
+			if d := c.Spec.DataSource; d != nil && c.Spec.DataSourceRef == nil && !provisionable(d) {
+				c.Spec.DataSource = nil
+			}
 			sameDataSource(&c.Spec)
 		}),
 		Validate: checked(validateClaim), ValidateUpdate: checked2(validateClaimUpdate), ValidateStatus: checked2(validateClaimStatus),
 	}
+}
+
+// provisionable is whether a volume can be made from a source: a claim or a
+// snapshot.
+func provisionable(d *corev1.TypedLocalObjectReference) bool {
+	group := ""
+	if d.APIGroup != nil {
+		group = *d.APIGroup
+	}
+	return d.Kind == "PersistentVolumeClaim" && group == "" || d.Kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io"
 }
 
 // sameDataSource keeps dataSource and dataSourceRef equal where only one of
@@ -168,7 +189,8 @@ func volume() Strategy {
 			}
 		}),
 		PrepareCreate: typed(func(v *corev1.PersistentVolume) {
-			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending}
+			created := v.CreationTimestamp
+			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &created}
 		}),
 		Validate: checked(validateVolume), ValidateUpdate: checked2(validateVolumeUpdate),
 	}
@@ -195,6 +217,7 @@ func pod() Strategy {
 			podIPsFrom(p)
 		}),
 		Validate: checked(validatePod), ValidateUpdate: checked2(validatePodUpdate), ValidateStatus: checked2(validatePodStatus),
+		Warn: warnPod,
 		ValidatePart: func(sub string, obj, old anyObject) field.ErrorList {
 			return validatePodPart(sub, obj.(*corev1.Pod), old.(*corev1.Pod))
 		},
@@ -281,7 +304,7 @@ func classOf(requests, limits corev1.ResourceList) corev1.PodQOSClass {
 }
 
 func podTemplate() Strategy {
-	return Strategy{Validate: checked(validatePodTemplate), Unconditional: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
+	return Strategy{Validate: checked(validatePodTemplate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
 }
 
 func replicationController() Strategy {

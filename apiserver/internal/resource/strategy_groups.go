@@ -5,6 +5,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -20,7 +21,12 @@ import (
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-func lease() Strategy { return Strategy{Validate: checked(validateLease), CreateOnUpdate: true} }
+func lease() Strategy {
+	return Strategy{Default: typed(func(l *coordinationv1.Lease) {
+		// Coordinated election is behind a gate that is off.
+		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
+	}), Validate: checked(validateLease), CreateOnUpdate: true}
+}
 
 func endpointSlice() Strategy {
 	return Strategy{Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
@@ -33,6 +39,7 @@ func endpointSlice() Strategy {
 
 func eventV1() Strategy {
 	return Strategy{
+		Validate: checked(validateEventV1), ValidateUpdate: checked2(validateEventV1Update),
 		Unconditional: true, CreateOnUpdate: true,
 		FieldNames: []string{"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type"},
 		Fields: fielded(func(e *eventsv1.Event) map[string]string {

@@ -30,7 +30,7 @@ func (c *checks) policyRules(rules []rbacv1.PolicyRule, namespaced bool) {
 	for i, r := range rules {
 		p := root("rules").Index(i)
 		if len(r.Verbs) == 0 {
-			c.required(p.Child("verbs"), "verbs must contain at least one value")
+			c.required(p.Child("verbs"), "")
 		}
 		if len(r.NonResourceURLs) > 0 {
 			at := p.Child("nonResourceURLs")
@@ -233,7 +233,7 @@ func validateRuntimeClass(r *nodev1.RuntimeClass) field.ErrorList {
 
 func validateRuntimeClassUpdate(r, old *nodev1.RuntimeClass) field.ErrorList {
 	c := &checks{}
-	c.same(root("handler"), r.Handler, old.Handler)
+	c.frozen(root("handler"), r.Handler, old.Handler)
 	return c.list
 }
 
@@ -287,21 +287,30 @@ func validateStorageClass(s *storagev1.StorageClass) field.ErrorList {
 
 func validateStorageClassUpdate(s, old *storagev1.StorageClass) field.ErrorList {
 	c := &checks{}
-	c.same(root("parameters"), s.Parameters, old.Parameters)
-	c.same(root("provisioner"), s.Provisioner, old.Provisioner)
-	c.same(root("reclaimPolicy"), s.ReclaimPolicy, old.ReclaimPolicy)
-	c.same(root("volumeBindingMode"), s.VolumeBindingMode, old.VolumeBindingMode)
+	c.frozen(root("parameters"), s.Parameters, old.Parameters)
+	c.frozen(root("provisioner"), s.Provisioner, old.Provisioner)
+	c.frozen(root("reclaimPolicy"), s.ReclaimPolicy, old.ReclaimPolicy)
+	c.frozen(root("volumeBindingMode"), s.VolumeBindingMode, old.VolumeBindingMode)
 	return c.list
 }
 
 func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList {
 	c := &checks{}
 	p, s := root("spec"), &h.Spec
-	if s.MinReplicas != nil && *s.MinReplicas < 1 {
-		c.invalid(p.Child("minReplicas"), *s.MinReplicas, "must be greater than or equal to 1")
+	if s.MinReplicas != nil && *s.MinReplicas < 0 {
+		c.invalid(p.Child("minReplicas"), *s.MinReplicas, "must be greater than or equal to 0")
+	}
+	if s.MinReplicas != nil && *s.MinReplicas == 0 {
+		outside := false
+		for i := range s.Metrics {
+			outside = outside || s.Metrics[i].Type == autoscalingv2.ObjectMetricSourceType || s.Metrics[i].Type == autoscalingv2.ExternalMetricSourceType
+		}
+		if !outside {
+			c.forbidden(p.Child("metrics"), "must specify at least one Object or External metric to support scaling to zero replicas")
+		}
 	}
 	if s.MaxReplicas == 0 {
-		c.required(p.Child("maxReplicas"), "must be set and greater than 0")
+		c.required(p.Child("maxReplicas"), "")
 	} else if s.MaxReplicas < 0 {
 		c.invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to 1")
 	}
@@ -309,6 +318,9 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) field.ErrorLis
 		c.invalid(p.Child("maxReplicas"), s.MaxReplicas, "must be greater than or equal to `minReplicas`")
 	}
 	c.scaleTarget(s.ScaleTargetRef, p.Child("scaleTargetRef"))
+	if gv, err := schema.ParseGroupVersion(s.ScaleTargetRef.APIVersion); err == nil && gv.Group == "" && s.ScaleTargetRef.Kind != "ReplicationController" {
+		c.invalid(p.Child("scaleTargetRef", "apiVersion"), s.ScaleTargetRef.APIVersion, "apiVersion must specify API group")
+	}
 	for i := range s.Metrics {
 		c.metric(&s.Metrics[i], p.Child("metrics").Index(i))
 	}

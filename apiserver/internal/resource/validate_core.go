@@ -238,7 +238,7 @@ func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
 		if is == "" {
 			detail = "field cannot be cleared once set"
 		}
-		c.invalid(root("spec", "providerID"), is, detail)
+		c.invalid(root("spec", "providerID"), nil, detail)
 	}
 	c.taints(n.Spec.Taints, root("metadata", "taints"))
 	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {

@@ -449,9 +449,7 @@ func (c *checks) endpointAddress(a *corev1.EndpointAddress, p *field.Path) {
 	if a.NodeName != nil {
 		c.subdomain(p.Child("nodeName"), *a.NodeName)
 	}
-	if netutils.ParseIPSloppy(a.IP) != nil {
-		c.endpointIP(p.Child("ip"), a.IP)
-	}
+	c.endpointIP(p.Child("ip"), a.IP)
 }
 
 func validateEndpointsUpdate(e, old *corev1.Endpoints) field.ErrorList {
@@ -510,7 +508,7 @@ func (c *checks) endpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, p 
 	const maxAddresses, maxTopology = 100, 16
 	at := p.Child("addresses")
 	if len(e.Addresses) == 0 {
-		c.required(at, "must contain at least 1 address")
+		c.required(at, "")
 	} else if n := len(e.Addresses); n > maxAddresses {
 		c.list = append(c.list, field.TooMany(at, n, maxAddresses))
 	}
@@ -582,6 +580,6 @@ func (c *checks) endpointHints(h *discoveryv1.EndpointHints, p *field.Path) {
 
 func validateEndpointSliceUpdate(e, old *discoveryv1.EndpointSlice) field.ErrorList {
 	c := &checks{list: validateEndpointSlice(e)}
-	c.same(root("addressType"), e.AddressType, old.AddressType)
+	c.frozen(root("addressType"), e.AddressType, old.AddressType)
 	return c.list
 }

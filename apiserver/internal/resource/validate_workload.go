@@ -250,6 +250,15 @@ func validateStatefulSet(x *appsv1.StatefulSet) field.ErrorList {
 	return c.list
 }
 
+// untyped are claims without their kind, which not every encoding keeps.
+func untyped(list []corev1.PersistentVolumeClaim) []corev1.PersistentVolumeClaim {
+	out := append([]corev1.PersistentVolumeClaim(nil), list...)
+	for i := range out {
+		out[i].TypeMeta = metav1.TypeMeta{}
+	}
+	return out
+}
+
 // identified is the template with what the controller gives each pod: its
 // name, its domain and the volumes of its claims.
 func identified(s *appsv1.StatefulSetSpec) *corev1.PodTemplateSpec {
@@ -307,7 +316,7 @@ func validateStatefulSetUpdate(x, old *appsv1.StatefulSet) field.ErrorList {
 	c := &checks{list: validateStatefulSet(x)}
 	p, n, o := root("spec"), &x.Spec, &old.Spec
 	c.immutableSelector(n.Selector, o.Selector)
-	c.same(p.Child("volumeClaimTemplates"), n.VolumeClaimTemplates, o.VolumeClaimTemplates)
+	c.same(p.Child("volumeClaimTemplates"), untyped(n.VolumeClaimTemplates), untyped(o.VolumeClaimTemplates))
 	c.same(p.Child("serviceName"), n.ServiceName, o.ServiceName)
 	c.same(p.Child("podManagementPolicy"), n.PodManagementPolicy, o.PodManagementPolicy)
 	return c.list
