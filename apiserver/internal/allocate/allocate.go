@@ -41,6 +41,8 @@ type Config struct {
 	Ranges []netip.Prefix
 	// FirstPort and LastPort bound node ports, both inclusive.
 	FirstPort, LastPort int32
+	// Privileged lets pods have privileged containers.
+	Privileged bool
 }
 
 // Escalation checks what a role or binding would grant.
@@ -75,6 +77,11 @@ var (
 
 // BeforeCreate fills in a Service's addresses and ports.
 func (h *Hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (func(), error) {
+	if !h.cfg.Privileged {
+		if err := checkPrivileged(k, obj); err != nil {
+			return nil, err
+		}
+	}
 	if k.Group == "rbac.authorization.k8s.io" {
 		return nil, h.escalation(ctx, obj)
 	}
@@ -88,6 +95,11 @@ func (h *Hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.
 // BeforeUpdate keeps a Service's addresses and ports, or gives it what its new
 // type needs.
 func (h *Hooks) BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (func(), error) {
+	if !h.cfg.Privileged {
+		if err := checkPrivileged(k, obj); err != nil {
+			return nil, err
+		}
+	}
 	if k.Group == "rbac.authorization.k8s.io" {
 		return nil, h.escalation(ctx, obj)
 	}
@@ -118,6 +130,9 @@ func carryOver(svc, was *corev1.Service) {
 		if len(svc.Spec.ClusterIPs) == 0 && svc.Spec.ClusterIP == was.Spec.ClusterIP {
 			svc.Spec.ClusterIPs = slices.Clone(was.Spec.ClusterIPs)
 		}
+		if svc.Spec.ClusterIP != was.Spec.ClusterIP && len(svc.Spec.ClusterIPs) > 0 && slices.Equal(svc.Spec.ClusterIPs, was.Spec.ClusterIPs) {
+			svc.Spec.ClusterIPs = append([]string{svc.Spec.ClusterIP}, was.Spec.ClusterIPs[1:]...)
+		}
 		if len(svc.Spec.IPFamilies) == 0 {
 			svc.Spec.IPFamilies = slices.Clone(was.Spec.IPFamilies)
 		}
@@ -140,6 +155,37 @@ func carryOver(svc, was *corev1.Service) {
 	}
 	if svc.Spec.HealthCheckNodePort == 0 && needsHealthPort(svc) {
 		svc.Spec.HealthCheckNodePort = was.Spec.HealthCheckNodePort
+	}
+	dropUnneeded(svc, was)
+}
+
+// dropUnneeded clears what the old type had and the new one has not, where the
+// client left it as it was: an update may change nothing but the type.
+func dropUnneeded(svc, was *corev1.Service) {
+	if needsPort(was) && !needsPort(svc) {
+		for i := range svc.Spec.Ports {
+			p := &svc.Spec.Ports[i]
+			if slices.ContainsFunc(was.Spec.Ports, func(o corev1.ServicePort) bool { return o.NodePort == p.NodePort && o.Protocol == p.Protocol }) {
+				p.NodePort = 0
+			}
+		}
+	}
+	if needsHealthPort(was) && !needsHealthPort(svc) && svc.Spec.HealthCheckNodePort == was.Spec.HealthCheckNodePort {
+		svc.Spec.HealthCheckNodePort = 0
+	}
+	if needsIP(was) && !needsIP(svc) {
+		if svc.Spec.ClusterIP == was.Spec.ClusterIP {
+			svc.Spec.ClusterIP = ""
+		}
+		if slices.Equal(svc.Spec.ClusterIPs, was.Spec.ClusterIPs) {
+			svc.Spec.ClusterIPs = nil
+		}
+		if slices.Equal(svc.Spec.IPFamilies, was.Spec.IPFamilies) {
+			svc.Spec.IPFamilies = nil
+		}
+		if svc.Spec.IPFamilyPolicy != nil && was.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == *was.Spec.IPFamilyPolicy {
+			svc.Spec.IPFamilyPolicy = nil
+		}
 	}
 }
 
@@ -187,7 +233,7 @@ func (h *Hooks) allocate(ctx context.Context, svc, was *corev1.Service, dryRun b
 	if err != nil {
 		return nil, err
 	}
-	ports, err := h.nodePorts(svc, hadPorts)
+	ports, err := h.nodePorts(svc, hadPorts, dryRun)
 	if err != nil {
 		h.release(context.WithoutCancel(ctx), ips, ports)
 		return nil, err
@@ -218,15 +264,10 @@ func familyOf(ip netip.Addr) corev1.IPFamily {
 // families fills in ipFamilyPolicy and ipFamilies, KEP-563.
 func families(svc *corev1.Service, ranges []netip.Prefix) error {
 	if !needsIP(svc) {
-		svc.Spec.ClusterIP, svc.Spec.ClusterIPs = "", nil
-		svc.Spec.IPFamilies, svc.Spec.IPFamilyPolicy = nil, nil
 		return nil
 	}
 	if len(svc.Spec.ClusterIPs) == 0 && svc.Spec.ClusterIP != "" {
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
-	}
-	if svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0 {
-		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	}
 	if svc.Spec.IPFamilyPolicy == nil {
 		policy := corev1.IPFamilyPolicySingleStack
@@ -271,7 +312,7 @@ func invalid(svc *corev1.Service, e *field.Error) error {
 
 // addresses reserves a cluster IP per family and returns those it reserved.
 func (h *Hooks) addresses(ctx context.Context, svc *corev1.Service, had []string, dryRun bool) ([]string, error) {
-	if !needsIP(svc) || svc.Spec.ClusterIP == corev1.ClusterIPNone {
+	if !needsIP(svc) || svc.Spec.ClusterIP == corev1.ClusterIPNone || malformed(svc) {
 		return nil, nil
 	}
 	var taken []string
@@ -301,6 +342,23 @@ func (h *Hooks) addresses(ctx context.Context, svc *corev1.Service, had []string
 		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	}
 	return taken, nil
+}
+
+// malformed is whether the addresses asked for are such that validation will
+// refuse them, which says better why.
+func malformed(svc *corev1.Service) bool {
+	if len(svc.Spec.ClusterIPs) > 0 && svc.Spec.ClusterIPs[0] != svc.Spec.ClusterIP {
+		return true
+	}
+	for _, f := range svc.Spec.IPFamilies {
+		if f != corev1.IPv4Protocol && f != corev1.IPv6Protocol {
+			return true
+		}
+	}
+	return slices.ContainsFunc(svc.Spec.ClusterIPs, func(text string) bool {
+		_, err := netip.ParseAddr(text)
+		return err != nil
+	})
 }
 
 // maxReserveTries bounds the search for a free address.
@@ -392,17 +450,7 @@ func (h *Hooks) release(ctx context.Context, ips []string, ports []portKey) {
 }
 
 // nodePorts gives a Service its node ports and returns those it took.
-func (h *Hooks) nodePorts(svc *corev1.Service, had []portKey) ([]portKey, error) {
-	if !needsPort(svc) {
-		if svc.Spec.Type == corev1.ServiceTypeClusterIP || svc.Spec.Type == corev1.ServiceTypeExternalName {
-			for i := range svc.Spec.Ports {
-				svc.Spec.Ports[i].NodePort = 0
-			}
-		}
-		if !needsHealthPort(svc) {
-			svc.Spec.HealthCheckNodePort = 0
-		}
-	}
+func (h *Hooks) nodePorts(svc *corev1.Service, had []portKey, dryRun bool) ([]portKey, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	used, err := h.usedPorts()
@@ -414,6 +462,8 @@ func (h *Hooks) nodePorts(svc *corev1.Service, had []portKey) ([]portKey, error)
 		key := portKey{*port, protocol}
 		switch {
 		case *port != 0 && (slices.Contains(had, key) || slices.Contains(taken, key)):
+			return nil
+		case *port != 0 && dryRun:
 			return nil
 		case *port != 0 && (*port < h.cfg.FirstPort || *port > h.cfg.LastPort):
 			return invalid(svc, field.Invalid(path, *port, fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %d-%d", h.cfg.FirstPort, h.cfg.LastPort)))

@@ -387,6 +387,12 @@ func identities(c *cluster) {
 	review := c.json("POST", "/apis/authentication.k8s.io/v1/tokenreviews", jsonType, fmt.Sprintf(`{"spec":{"token":%q}}`, at(tok, "status", "token")), 201)
 	c.want(review, true, "status", "authenticated")
 	c.want(review, "system:serviceaccount:default:robot", "status", "user", "username")
+	c.json("POST", "/api/v1/namespaces/default/pods", jsonType, `{"metadata":{"name":"bound"},"spec":{"serviceAccountName":"robot","containers":[{"name":"c","image":"i:1"}]}}`, 201)
+	tok = c.json("POST", "/api/v1/namespaces/default/serviceaccounts/robot/token", jsonType, `{"spec":{"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"bound"}}}`, 201)
+	review = c.json("POST", "/apis/authentication.k8s.io/v1/tokenreviews", jsonType, fmt.Sprintf(`{"spec":{"token":%q}}`, at(tok, "status", "token")), 201)
+	c.want(at(review, "status", "user", "extra").(map[string]any)["authentication.kubernetes.io/pod-name"], "[bound]")
+	c.json("POST", "/api/v1/namespaces/default/pods/bound/binding", jsonType, `{"metadata":{"name":"bound"},"target":{"kind":"Node","name":"n1"}}`, 201)
+	c.want(c.json("GET", "/api/v1/namespaces/default/pods/bound", "", "", 200), "n1", "spec", "nodeName")
 	can := c.json("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", jsonType, `{"spec":{"user":"jane","resourceAttributes":{"verb":"list","resource":"configmaps","namespace":"default"}}}`, 201)
 	c.want(can, true, "status", "allowed")
 }

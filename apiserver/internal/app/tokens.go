@@ -18,7 +18,7 @@ import (
 // tokenIssuer answers TokenRequests, KEP-1205.
 type tokenIssuer struct {
 	issuer *authn.Issuer
-	getter identityGetter
+	getter authn.Getter
 }
 
 // Bounds of spec.expirationSeconds.

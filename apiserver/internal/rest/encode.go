@@ -88,6 +88,9 @@ func (a *API) decodeStored(res *Resource, e *watchcache.Entry) (runtime.Object, 
 			return nil, err
 		}
 	}
+	// What was stored by an older version lacks newer defaults, and some
+	// fields (the kinds of volume claim templates) have no protobuf encoding.
+	setDefaults(res.Kind, obj)
 	obj.(metav1.Object).SetResourceVersion(strconv.FormatInt(e.Rev, 10))
 	obj.GetObjectKind().SetGroupVersionKind(res.GroupVersionKind)
 	return obj, nil

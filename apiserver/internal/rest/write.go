@@ -136,7 +136,7 @@ func (q *request) inNamespace(m metav1.Object) error {
 		m.SetNamespace("")
 		return nil
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request (%s != %s)", m.GetNamespace(), want))
+	return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 }
 
 func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.Entry, error) {
@@ -542,10 +542,9 @@ func validateUpdate(k *resource.Kind, sub string, obj, old runtime.Object) field
 		if k.Strategy.Validate != nil {
 			errs = append(errs, k.Strategy.Validate(obj)...)
 		}
-	case "ephemeralcontainers", "resize":
-		// They open a part of the spec that an update may not change.
-		if k.Strategy.Validate != nil {
-			errs = append(errs, k.Strategy.Validate(obj)...)
+	default:
+		if k.Strategy.ValidatePart != nil {
+			errs = append(errs, k.Strategy.ValidatePart(sub, obj, old)...)
 		}
 	}
 	return errs
