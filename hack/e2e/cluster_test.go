@@ -107,6 +107,9 @@ func TestCluster(t *testing.T) {
 		})
 		if !ok {
 			c.show()
+			if scenario.name == "control plane" {
+				t.Fatal("there is no cluster to go on with")
+			}
 		}
 	}
 	c.reset()
@@ -404,12 +407,17 @@ func (c *cluster) reset() {
 	if out, err := c.try("reset", "--force"); err != nil {
 		c.t.Errorf("ctl reset: %v\n%s", err, out)
 	}
-	out, err := c.m.run(c.ctx, "sh", "-c", `ls -A /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni/net.d /var/log/pods 2>/dev/null
-mount | grep -E "kubelet|containers/.*(rootfs|shm)" ; nft list tables | grep kube; ip -br link | grep -E "cni|veth"; ctr -n k8s.io containers ls -q; find /sys/fs/cgroup -name "kubepods*"; true`)
-	if err != nil {
-		c.t.Errorf("look for leftovers: %v", err)
-	}
-	if left := strings.TrimSpace(out); left != "" && strings.Trim(left, "/abcdefghijklmnopqrstuvwxyz.-:\n ") != "" {
-		c.t.Errorf("ctl reset left behind:\n%s", left)
+	for what, script := range map[string]string{
+		"files":      `for d in /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni/net.d /var/log/pods /var/log/containers; do [ -d $d ] && find $d -mindepth 1; done`,
+		"mounts":     `grep -E " /var/lib/kubelet| /run/netns/cni|/rootfs |/shm " /proc/mounts | grep -v " /dev/shm "`,
+		"rules":      `nft list tables | grep -i kube; iptables-save | grep -E "^:(KUBE|CNI)-"`,
+		"links":      `ip -o link | grep -E "cni0|veth"`,
+		"containers": `ctr -n k8s.io containers ls -q`,
+		"cgroups":    `find /sys/fs/cgroup -maxdepth 3 -name "kubepods*"`,
+	} {
+		out, err := c.m.run(c.ctx, "sh", "-c", script+"; true")
+		if err != nil || strings.TrimSpace(out) != "" {
+			c.t.Errorf("ctl reset left %s behind: %v\n%s", what, err, out)
+		}
 	}
 }

@@ -83,16 +83,14 @@ func bootMachine(ctx context.Context, t *testing.T, name, binaries string) *mach
 	t.Cleanup(func() { m.down(t) })
 	m.root = filepath.Join(m.dir, "root")
 	args := []string{"-b", "-D", m.root, "--machine=" + name, "--capability=all", "--system-call-filter=@keyring bpf", "--keep-unit", "--register=no", "--network-veth", "--bind-ro=" + binaries + ":/opt/src"}
-	for _, d := range []string{"root", "upper", "work", "containerd", "etcd", "kubelet", "flagship"} {
+	for _, d := range []string{"root", "upper", "work", "containerd"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// An overlay cannot lie on an overlay: what containers are made of has a
 	// folder of its own.
-	for from, to := range map[string]string{"containerd": "/var/lib/containerd", "etcd": "/var/lib/etcd", "kubelet": "/var/lib/kubelet"} {
-		args = append(args, "--bind="+filepath.Join(m.dir, from)+":"+to)
-	}
+	args = append(args, "--bind="+filepath.Join(m.dir, "containerd")+":/var/lib/containerd")
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, filepath.Join(m.dir, "upper"), filepath.Join(m.dir, "work"))
 	if err := syscall.Mount("overlay", m.root, "overlay", 0, options); err != nil {
 		t.Fatalf("mount the machine's root: %v", err)
