@@ -29,6 +29,8 @@ func defaultPodSpec(s *corev1.PodSpec) {
 	fill(&s.RestartPolicy, corev1.RestartPolicyAlways)
 	fill(&s.SchedulerName, corev1.DefaultSchedulerName)
 	set(&s.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
+	// Scheduling groups are behind a gate that is off.
+	s.SchedulingGroup = nil
 	if s.SecurityContext == nil {
 		s.SecurityContext = &corev1.PodSecurityContext{}
 	}

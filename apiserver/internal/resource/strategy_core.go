@@ -145,6 +145,10 @@ func volumeClaim() Strategy {
 		}),
 		PrepareCreate: typed(func(c *corev1.PersistentVolumeClaim) {
 			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			// References to other namespaces are behind a gate that is off.
+			if r := c.Spec.DataSourceRef; r != nil && r.Namespace != nil && *r.Namespace != "" {
+				c.Spec.DataSourceRef = nil
+			}
 			// A data source that nothing provisions from is dropped, for the
 			// clients that set one before it was checked.
 			if d := c.Spec.DataSource; d != nil && c.Spec.DataSourceRef == nil && !provisionable(d) {
@@ -366,7 +370,7 @@ func mergeStringData(s *corev1.Secret) {
 }
 
 func serviceAccount() Strategy {
-	return Strategy{ValidName: apivalidation.ValidateServiceAccountName, Unconditional: true}
+	return Strategy{PrepareCreate: typed(onlyNames), PrepareUpdate: typed2(func(a, _ *corev1.ServiceAccount) { onlyNames(a) }), ValidName: apivalidation.ValidateServiceAccountName, Unconditional: true}
 }
 
 func service() Strategy {

@@ -18,6 +18,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
@@ -54,8 +55,10 @@ func eventV1() Strategy {
 	}
 }
 
-func ipAddress() Strategy   { return Strategy{} }
-func serviceCIDR() Strategy { return Strategy{Unconditional: true} }
+func ipAddress() Strategy { return Strategy{} }
+func serviceCIDR() Strategy {
+	return Strategy{Validate: checked(validateServiceCIDR), Unconditional: true}
+}
 
 func ingressClass() Strategy {
 	return Strategy{Validate: checked(validateIngressClass), ValidateUpdate: checked2(validateIngressClassUpdate), Unconditional: true, Generation: true, Default: typed(func(c *networkingv1.IngressClass) {
@@ -137,7 +140,7 @@ func priorityClass() Strategy {
 }
 
 func csiDriver() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(d *storagev1.CSIDriver) {
+	return Strategy{Validate: checked(validateCSIDriver), Unconditional: true, Default: typed(func(d *storagev1.CSIDriver) {
 		set(&d.Spec.AttachRequired, true)
 		set(&d.Spec.PodInfoOnMount, false)
 		set(&d.Spec.StorageCapacity, false)
@@ -150,9 +153,11 @@ func csiDriver() Strategy {
 	})}
 }
 
-func csiNode() Strategy            { return Strategy{Unconditional: true} }
+func csiNode() Strategy            { return Strategy{Validate: checked(validateCSINode), Unconditional: true} }
 func csiStorageCapacity() Strategy { return Strategy{Unconditional: true} }
-func volumeAttachment() Strategy   { return Strategy{} }
+func volumeAttachment() Strategy {
+	return Strategy{Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
+}
 
 func volumeAttributesClass() Strategy { return Strategy{Unconditional: true} }
 
@@ -169,6 +174,17 @@ func runtimeClass() Strategy {
 
 func signingRequest() Strategy {
 	return Strategy{
+		Validate: checked(validateSigningRequest),
+		ValidateUpdate: checked2(func(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
+			// Approvals take this way too until rest sends them by ValidatePart.
+			return checkRequestUpdate(r, old, true, false)
+		}),
+		ValidateStatus: checked2(func(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
+			return checkRequestUpdate(r, old, false, true)
+		}),
+		ValidatePart: func(_ string, obj, old anyObject) field.ErrorList {
+			return checkRequestUpdate(obj.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest), true, false)
+		},
 		Unconditional: true,
 		Default: typed(func(c *certificatesv1.CertificateSigningRequest) {
 			if c.Spec.Usages == nil {
@@ -252,7 +268,7 @@ func defaultMatch(m *admissionregistrationv1.MatchResources) {
 }
 
 func mutatingWebhook() Strategy {
-	return Strategy{Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
+	return Strategy{Validate: checked(validateMutatingWebhooks), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 		for i := range c.Webhooks {
 			w := &c.Webhooks[i]
 			set(&w.FailurePolicy, admissionregistrationv1.Fail)
@@ -267,7 +283,7 @@ func mutatingWebhook() Strategy {
 }
 
 func validatingWebhook() Strategy {
-	return Strategy{Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
+	return Strategy{Validate: checked(validateValidatingWebhooks), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 		for i := range c.Webhooks {
 			w := &c.Webhooks[i]
 			set(&w.FailurePolicy, admissionregistrationv1.Fail)
@@ -290,7 +306,7 @@ func defaultWebhook(c *admissionregistrationv1.WebhookClientConfig, rules []admi
 }
 
 func flowSchema() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(f *flowcontrolv1.FlowSchema) {
+	return Strategy{Validate: checked(validateFlowSchema), Unconditional: true, Generation: true, Default: typed(func(f *flowcontrolv1.FlowSchema) {
 		fill(&f.Spec.MatchingPrecedence, 1000)
 	})}
 }
@@ -356,6 +372,7 @@ func resourceSlice() Strategy         { return Strategy{Unconditional: true, Gen
 
 func customResourceDefinition() Strategy {
 	return Strategy{
+		Validate:   checked(validateDefinition),
 		Generation: true,
 		Default: typed(func(c *apiextensionsv1.CustomResourceDefinition) {
 			apiextensionsv1.SetDefaults_CustomResourceDefinition(c)
@@ -374,6 +391,7 @@ func customResourceDefinition() Strategy {
 
 func apiService() Strategy {
 	return Strategy{
+		Validate:      checked(validateAPIService),
 		Unconditional: true,
 		Default: typed(func(a *apiregistrationv1.APIService) {
 			if a.Spec.Service != nil {

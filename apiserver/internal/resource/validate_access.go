@@ -14,6 +14,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -67,6 +68,9 @@ func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
 		}
 		for i := range a.ClusterRoleSelectors {
 			c.selector(at.Index(i), &a.ClusterRoleSelectors[i])
+			if _, err := metav1.LabelSelectorAsSelector(&a.ClusterRoleSelectors[i]); err != nil {
+				c.invalid(at.Index(i), nil, "invalid label selector.")
+			}
 		}
 	}
 	return c.list

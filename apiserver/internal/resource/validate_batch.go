@@ -476,6 +476,9 @@ func (c *checks) cronSpec(s *batchv1.CronJobSpec, p *field.Path, old *batchv1.Cr
 		oneOfListed(c, p.Child("concurrencyPolicy"), s.ConcurrencyPolicy, batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent)
 	}
 	c.jobSpec(&s.JobTemplate.Spec, p.Child("jobTemplate", "spec"))
+	if x := s.JobTemplate.Spec.Selector; x != nil {
+		c.invalid(p.Child("jobTemplate", "spec", "selector"), x, "`selector` will be auto-generated")
+	}
 	if s.JobTemplate.Spec.ManualSelector != nil && *s.JobTemplate.Spec.ManualSelector {
 		c.list = append(c.list, field.NotSupported(p.Child("jobTemplate", "spec", "manualSelector"), s.JobTemplate.Spec.ManualSelector, []string{"nil", "false"}))
 	}

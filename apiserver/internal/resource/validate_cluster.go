@@ -1,0 +1,361 @@
+package resource
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+)
+
+func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
+	c := &checks{}
+	p, s := root("spec"), &a.Spec
+	c.csiDriverName(s.Attacher, p.Child("attacher"))
+	name, inline := s.Source.PersistentVolumeName, s.Source.InlineVolumeSpec
+	switch at := p.Child("source"); {
+	case inline == nil && name == nil:
+		c.required(at, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+	case inline != nil && name != nil:
+		c.forbidden(at, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+	case name != nil && *name == "":
+		c.required(at.Child("persistentVolumeName"), "must specify non empty persistentVolumeName")
+	case inline != nil:
+		c.volumeSpec(inline, "", at.Child("inlineVolumeSpec"), true)
+	}
+	c.subdomain(p.Child("nodeName"), s.NodeName)
+	if name != nil {
+		c.subdomain(root("spec.source.persistentVolumeName"), *name)
+	}
+	return c.list
+}
+
+func validateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
+	c := &checks{list: validateVolumeAttachment(a)}
+	c.same(root("spec"), a.Spec, old.Spec)
+	return c.list
+}
+
+func validateCSIDriver(d *storagev1.CSIDriver) field.ErrorList {
+	c := &checks{}
+	p, s := root("spec"), &d.Spec
+	c.csiDriverName(d.Name, root("metadata", "name"))
+	for i, m := range s.VolumeLifecycleModes {
+		oneOf(c, p.Child("volumeLifecycleModes").Index(i), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)
+	}
+	if s.FSGroupPolicy != nil {
+		oneOf(c, p.Child("fsGroupPolicy"), *s.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy, storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy)
+	}
+	seen := sets.Set[string]{}
+	for i, t := range s.TokenRequests {
+		at := p.Child("tokenRequests").Index(i)
+		if seen.Has(t.Audience) {
+			c.duplicate(at.Child("audience"), t.Audience)
+		}
+		seen.Insert(t.Audience)
+		if t.ExpirationSeconds != nil && *t.ExpirationSeconds < 600 {
+			c.invalid(at.Child("expirationSeconds"), *t.ExpirationSeconds, "may not specify a duration less than 10 minutes")
+		}
+	}
+	return c.list
+}
+
+func validateCSINode(n *storagev1.CSINode) field.ErrorList {
+	const longestID = 192
+	c := &checks{}
+	names := sets.Set[string]{}
+	for i, d := range n.Spec.Drivers {
+		at := root("spec", "drivers").Index(i)
+		c.csiDriverName(d.Name, at.Child("name"))
+		if names.Has(d.Name) {
+			c.duplicate(at.Child("name"), d.Name)
+		}
+		names.Insert(d.Name)
+		c.needed(at.Child("nodeID"), d.NodeID)
+		if len(d.NodeID) > longestID {
+			c.invalid(at.Child("nodeID"), d.NodeID, fmt.Sprintf("must be %d characters or less", longestID))
+		}
+		if d.Allocatable != nil && d.Allocatable.Count != nil {
+			c.nonNegative(at.Child("allocatable", "count"), int64(*d.Allocatable.Count))
+		}
+		keys := sets.Set[string]{}
+		for _, k := range d.TopologyKeys {
+			if k == "" {
+				c.required(at.Child("topologyKeys"), "")
+				continue
+			}
+			if keys.Has(k) {
+				c.duplicate(at.Child("topologyKeys"), k)
+			}
+			keys.Insert(k)
+			c.qualified(at.Child("topologyKeys"), k)
+		}
+	}
+	return c.list
+}
+
+func validateServiceCIDR(s *networkingv1.ServiceCIDR) field.ErrorList {
+	c := &checks{}
+	at := root("spec", "cidrs")
+	if len(s.Spec.CIDRs) == 0 {
+		c.required(at, "at least one CIDR required")
+	} else if len(s.Spec.CIDRs) > 2 {
+		c.invalid(at, shown(s.Spec), "may only hold up to 2 values")
+	}
+	for i, v := range s.Spec.CIDRs {
+		c.add(validation.IsValidCIDR(at.Index(i), v))
+	}
+	return c.list
+}
+
+func validateFlowSchema(f *flowcontrolv1.FlowSchema) field.ErrorList {
+	const most = 10000
+	c := &checks{}
+	p, s := root("spec"), &f.Spec
+	at := p.Child("matchingPrecedence")
+	if s.MatchingPrecedence <= 0 {
+		c.invalid(at, s.MatchingPrecedence, "must be a positive value")
+	}
+	if s.MatchingPrecedence > most {
+		c.invalid(at, s.MatchingPrecedence, fmt.Sprintf("must not be greater than %v", most))
+	}
+	if s.MatchingPrecedence == 1 && f.Name != "exempt" {
+		c.invalid(at, s.MatchingPrecedence, "only the schema named 'exempt' may have matchingPrecedence 1")
+	}
+	if m := s.DistinguisherMethod; m != nil && m.Type != flowcontrolv1.FlowDistinguisherMethodByNamespaceType && m.Type != flowcontrolv1.FlowDistinguisherMethodByUserType {
+		c.list = append(c.list, field.NotSupported(p.Child("distinguisherMethod", "type"), shown(m), []string{"ByNamespace", "ByUser"}))
+	}
+	at = p.Child("priorityLevelConfiguration", "name")
+	if s.PriorityLevelConfiguration.Name == "" {
+		c.required(at, "must reference a priority level")
+	} else {
+		c.subdomain(at, s.PriorityLevelConfiguration.Name)
+	}
+	for i := range s.Rules {
+		c.flowRule(&s.Rules[i], p.Child("rules").Index(i))
+	}
+	return c.list
+}
+
+func (c *checks) flowRule(r *flowcontrolv1.PolicyRulesWithSubjects, p *field.Path) {
+	if len(r.Subjects) == 0 {
+		c.required(p.Child("subjects"), "subjects must contain at least one value")
+	}
+	for i := range r.Subjects {
+		c.flowSubject(&r.Subjects[i], p.Child("subjects").Index(i))
+	}
+	if len(r.ResourceRules)+len(r.NonResourceRules) == 0 {
+		c.required(p, "at least one of resourceRules and nonResourceRules has to be non-empty")
+	}
+	for i, x := range r.ResourceRules {
+		at := p.Child("resourceRules").Index(i)
+		c.flowVerbs(x.Verbs, at.Child("verbs"))
+		c.wildcard(x.APIGroups, at.Child("apiGroups"), "resource rules must supply at least one api group", "api groups")
+		c.wildcard(x.Resources, at.Child("resources"), "resource rules must supply at least one resource", "resources")
+		switch all := contains(x.Namespaces, "*"); {
+		case len(x.Namespaces) == 0 && !x.ClusterScope:
+			c.required(at.Child("namespaces"), "resource rules that are not cluster scoped must supply at least one namespace")
+		case all && len(x.Namespaces) > 1:
+			c.invalid(at.Child("namespaces"), x.Namespaces, "if '*' is present, must not specify other namespaces")
+		case !all:
+			for j, ns := range x.Namespaces {
+				for _, msg := range apivalidation.ValidateNamespaceName(ns, false) {
+					c.invalid(at.Child("namespaces").Index(j), ns, "each member of this list must be '*' or a DNS-1123 label; "+msg)
+				}
+			}
+		}
+	}
+	for i, x := range r.NonResourceRules {
+		at := p.Child("nonResourceRules").Index(i)
+		c.flowVerbs(x.Verbs, at.Child("verbs"))
+		c.wildcard(x.NonResourceURLs, at.Child("nonResourceURLs"), "nonResourceURLs must contain at least one value", "non-resource URLs")
+		if !contains(x.NonResourceURLs, "*") {
+			for j, u := range x.NonResourceURLs {
+				if !strings.HasPrefix(u, "/") {
+					c.invalid(at.Child("nonResourceURLs").Index(j), u, "must start with slash")
+				}
+			}
+		}
+	}
+}
+
+func (c *checks) wildcard(list []string, p *field.Path, empty, what string) {
+	if len(list) == 0 {
+		c.required(p, empty)
+	} else if len(list) > 1 && contains(list, "*") {
+		c.invalid(p, list, "if '*' is present, must not specify other "+what)
+	}
+}
+
+func (c *checks) flowVerbs(list []string, p *field.Path) {
+	known := sets.New("get", "list", "create", "update", "delete", "deletecollection", "patch", "watch", "proxy")
+	c.wildcard(list, p, "verbs must contain at least one value", "verbs")
+	if len(list) > 0 && !contains(list, "*") && !known.HasAll(list...) {
+		c.list = append(c.list, field.NotSupported(p, list, sets.List(known)))
+	}
+}
+
+func (c *checks) flowSubject(s *flowcontrolv1.Subject, p *field.Path) {
+	kinds := []struct {
+		kind  flowcontrolv1.SubjectKind
+		field string
+		set   bool
+		check func(*field.Path)
+	}{
+		{flowcontrolv1.SubjectKindServiceAccount, "serviceAccount", s.ServiceAccount != nil, func(p *field.Path) {
+			if n := s.ServiceAccount.Name; n == "" {
+				c.required(p.Child("name"), "")
+			} else if n != "*" {
+				c.invalid(p.Child("name"), n, apivalidation.ValidateServiceAccountName(n, false)...)
+			}
+			if ns := s.ServiceAccount.Namespace; ns == "" {
+				c.required(p.Child("namespace"), "must specify namespace for service account")
+			} else {
+				c.invalid(p.Child("namespace"), ns, apivalidation.ValidateNamespaceName(ns, false)...)
+			}
+		}},
+		{flowcontrolv1.SubjectKindUser, "user", s.User != nil, func(p *field.Path) { c.needed(p.Child("name"), s.User.Name) }},
+		{flowcontrolv1.SubjectKindGroup, "group", s.Group != nil, func(p *field.Path) { c.needed(p.Child("name"), s.Group.Name) }},
+	}
+	if s.Kind != flowcontrolv1.SubjectKindServiceAccount && s.Kind != flowcontrolv1.SubjectKindUser && s.Kind != flowcontrolv1.SubjectKindGroup {
+		c.list = append(c.list, field.NotSupported(p.Child("kind"), s.Kind, []string{"Group", "ServiceAccount", "User"}))
+		return
+	}
+	for _, k := range kinds {
+		at := p.Child(k.field)
+		switch {
+		case k.kind == s.Kind && !k.set:
+			c.required(at, fmt.Sprintf("%s is required when subject kind is '%s'", k.field, k.kind))
+		case k.kind == s.Kind:
+			k.check(at)
+		case k.set:
+			c.forbidden(at, fmt.Sprintf("%s is forbidden when subject kind is not '%s'", k.field, k.kind))
+		}
+	}
+}
+
+func validateAPIService(a *apiregistrationv1.APIService) field.ErrorList {
+	c := &checks{}
+	p, s := root("spec"), &a.Spec
+	if want := s.Version + "." + s.Group; a.Name != want {
+		c.invalid(root("metadata", "name"), a.Name, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want))
+	}
+	// The core group's name is empty.
+	if s.Group != "" {
+		c.subdomain(p.Child("group"), s.Group)
+	}
+	c.invalid(p.Child("version"), s.Version, validation.IsDNS1035Label(s.Version)...)
+	if s.GroupPriorityMinimum <= 0 || s.GroupPriorityMinimum > 20000 {
+		c.invalid(p.Child("groupPriorityMinimum"), s.GroupPriorityMinimum, "must be positive and less than 20000")
+	}
+	if s.VersionPriority <= 0 || s.VersionPriority > 1000 {
+		c.invalid(p.Child("versionPriority"), s.VersionPriority, "must be positive and less than 1000")
+	}
+	if s.Service == nil {
+		if len(s.CABundle) > 0 {
+			c.invalid(p.Child("caBundle"), fmt.Sprintf("%d bytes", len(s.CABundle)), "local APIServices may not have a caBundle")
+		}
+		if s.InsecureSkipTLSVerify {
+			c.invalid(p.Child("insecureSkipTLSVerify"), s.InsecureSkipTLSVerify, "local APIServices may not have insecureSkipTLSVerify")
+		}
+		return c.list
+	}
+	c.needed(p.Child("service", "namespace"), s.Service.Namespace)
+	c.needed(p.Child("service", "name"), s.Service.Name)
+	if s.InsecureSkipTLSVerify && len(s.CABundle) > 0 {
+		c.invalid(p.Child("insecureSkipTLSVerify"), s.InsecureSkipTLSVerify, "may not be true if caBundle is present")
+	}
+	return c.list
+}
+
+// validateDefinition checks a custom resource definition's structure: names,
+// versions, and that each served version has a schema.
+func validateDefinition(d *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+	c := &checks{}
+	p, s := root("spec"), &d.Spec
+	if want := s.Names.Plural + "." + s.Group; d.Name != want {
+		c.invalid(root("metadata", "name"), d.Name, fmt.Sprintf(`must be spec.names.plural+"."+spec.group`))
+	}
+	if s.Group == "" {
+		c.required(p.Child("group"), "")
+	} else if msgs := validation.IsDNS1123Subdomain(s.Group); len(msgs) > 0 {
+		c.invalid(p.Child("group"), s.Group, strings.Join(msgs, ","))
+	} else if len(strings.Split(s.Group, ".")) < 2 {
+		c.invalid(p.Child("group"), s.Group, "should be a domain with at least one dot")
+	}
+	if s.Scope == "" {
+		c.required(p.Child("scope"), "")
+	} else {
+		oneOfListed(c, p.Child("scope"), s.Scope, apiextensionsv1.ClusterScoped, apiextensionsv1.NamespaceScoped)
+	}
+	stored, names := 0, sets.Set[string]{}
+	for i, v := range s.Versions {
+		at := p.Child("versions").Index(i)
+		if v.Storage {
+			stored++
+		}
+		if names.Has(v.Name) {
+			c.invalid(at.Child("name"), v.Name, "must be unique")
+		}
+		names.Insert(v.Name)
+		if msgs := validation.IsDNS1035Label(v.Name); len(msgs) > 0 {
+			c.invalid(at.Child("name"), v.Name, strings.Join(msgs, ","))
+		}
+		if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
+			c.required(at.Child("schema", "openAPIV3Schema"), "schemas are required")
+		} else if t := v.Schema.OpenAPIV3Schema.Type; t != "object" && !(v.Schema.OpenAPIV3Schema.XPreserveUnknownFields != nil && t == "") {
+			if t == "" {
+				c.required(at.Child("schema", "openAPIV3Schema", "type"), "must not be empty at the root")
+			} else {
+				c.invalid(at.Child("schema", "openAPIV3Schema", "type"), t, "must be object at the root")
+			}
+		}
+	}
+	if stored != 1 {
+		c.invalid(p.Child("versions"), shown(s.Versions), "must have exactly one version marked as storage version")
+	}
+	c.definitionNames(&s.Names, p.Child("names"))
+	return c.list
+}
+
+func (c *checks) definitionNames(n *apiextensionsv1.CustomResourceDefinitionNames, p *field.Path) {
+	label := func(name, v string, required bool) {
+		at := p.Child(name)
+		if v == "" {
+			if required {
+				c.required(at, "")
+			}
+			return
+		}
+		if msgs := validation.IsDNS1035Label(strings.ToLower(v)); len(msgs) > 0 {
+			c.invalid(at, v, strings.Join(msgs, ","))
+		}
+	}
+	label("plural", n.Plural, true)
+	label("singular", n.Singular, true)
+	label("kind", n.Kind, true)
+	label("listKind", n.ListKind, true)
+	for i, s := range n.ShortNames {
+		if msgs := validation.IsDNS1035Label(s); len(msgs) > 0 {
+			c.invalid(p.Child("shortNames").Index(i), s, strings.Join(msgs, ","))
+		}
+	}
+	if n.Kind != "" && n.Kind == n.ListKind {
+		c.invalid(p.Child("listKind"), n.ListKind, "kind and listKind may not be the same")
+	}
+}
+
+// onlyNames drops all but the names of a service account's secrets.
+func onlyNames(a *corev1.ServiceAccount) {
+	for i := range a.Secrets {
+		a.Secrets[i] = corev1.ObjectReference{Name: a.Secrets[i].Name}
+	}
+}
