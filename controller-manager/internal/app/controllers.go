@@ -42,6 +42,7 @@ func builders(cfg *config.Config) map[string]build {
 		"ttl-after-finished-controller":               sized(w.TTLAfterFinished, batch.NewTTLAfterFinished),
 		"persistentvolumeclaim-protection-controller": plain(volume.NewClaimProtection),
 		"persistentvolume-binder-controller":          plain(func(d loop.Deps) *loop.Controller { return volume.NewBinder(cfg.BinderPeriod, d) }),
+		"ephemeral-volume-controller":                 sized(w.EphemeralVolume, volume.NewEphemeral),
 		"persistentvolume-protection-controller":      plain(volume.NewVolumeProtection),
 		"resourcequota-controller": func(d loop.Deps) (*loop.Controller, error) {
 			return tenancy.NewQuota(int(w.Quota), cfg.QuotaPeriod, d)
