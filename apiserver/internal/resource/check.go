@@ -272,6 +272,21 @@ func writeGoStruct(b *bytes.Buffer, v reflect.Value) error {
 		if !f.IsExported() {
 			continue
 		}
+		if f.Anonymous {
+			// Embedded metadata shows its own fields in place.
+			data, err := json.Marshal(v.Field(i).Interface())
+			if err != nil {
+				return fmt.Errorf("render a value for an error: %w", err)
+			}
+			if inner := bytes.Trim(data, "{}"); len(inner) > 0 {
+				if n > 0 {
+					b.WriteByte(',')
+				}
+				n++
+				b.Write(data[1 : len(data)-1])
+			}
+			continue
+		}
 		if n > 0 {
 			b.WriteByte(',')
 		}

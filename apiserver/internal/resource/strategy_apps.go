@@ -280,6 +280,7 @@ func defaultBehavior(b *autoscalingv2.HorizontalPodAutoscalerBehavior) {
 
 func autoscalerV1() Strategy {
 	return Strategy{
+		Validate:      checked(validateAutoscalerV1),
 		Unconditional: true,
 		Default:       typed(func(h *autoscalingv1.HorizontalPodAutoscaler) { set(&h.Spec.MinReplicas, 1) }),
 		PrepareCreate: typed(func(h *autoscalingv1.HorizontalPodAutoscaler) {

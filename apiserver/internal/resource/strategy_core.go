@@ -81,7 +81,10 @@ func inherit(to, from corev1.ResourceList) {
 
 func namespace() Strategy {
 	return Strategy{
-		Validate: checked(validateNamespace), ValidateUpdate: checked2(validateNamespaceUpdate), ValidateStatus: checked2(validateNamespaceStatus), ValidName: apivalidation.ValidateNamespaceName,
+		Validate: checked(validateNamespace), ValidateUpdate: checked2(validateNamespaceUpdate), ValidateStatus: checked2(validateNamespaceStatus),
+		ValidatePart: func(_ string, obj, old anyObject) field.ErrorList {
+			return validateNamespaceUpdate(obj.(*corev1.Namespace), old.(*corev1.Namespace))
+		}, ValidName: apivalidation.ValidateNamespaceName,
 		Unconditional: true,
 		Default: typed(func(n *corev1.Namespace) {
 			if n.Name == "" {

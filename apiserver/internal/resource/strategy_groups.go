@@ -55,7 +55,9 @@ func eventV1() Strategy {
 	}
 }
 
-func ipAddress() Strategy { return Strategy{} }
+func ipAddress() Strategy {
+	return Strategy{Validate: checked(validateIPAddress), ValidateUpdate: checked2(validateIPAddressUpdate), ValidName: addressName}
+}
 func serviceCIDR() Strategy {
 	return Strategy{Validate: checked(validateServiceCIDR), Unconditional: true}
 }
@@ -153,8 +155,10 @@ func csiDriver() Strategy {
 	})}
 }
 
-func csiNode() Strategy            { return Strategy{Validate: checked(validateCSINode), Unconditional: true} }
-func csiStorageCapacity() Strategy { return Strategy{Unconditional: true} }
+func csiNode() Strategy { return Strategy{Validate: checked(validateCSINode), Unconditional: true} }
+func csiStorageCapacity() Strategy {
+	return Strategy{Validate: checked(validateCapacity), ValidateUpdate: checked2(validateCapacityUpdate), Unconditional: true}
+}
 func volumeAttachment() Strategy {
 	return Strategy{Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
 }
@@ -176,8 +180,7 @@ func signingRequest() Strategy {
 	return Strategy{
 		Validate: checked(validateSigningRequest),
 		ValidateUpdate: checked2(func(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
-			// Approvals take this way too until rest sends them by ValidatePart.
-			return checkRequestUpdate(r, old, true, false)
+			return checkRequestUpdate(r, old, false, false)
 		}),
 		ValidateStatus: checked2(func(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
 			return checkRequestUpdate(r, old, false, true)
@@ -312,7 +315,7 @@ func flowSchema() Strategy {
 }
 
 func priorityLevel() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(p *flowcontrolv1.PriorityLevelConfiguration) {
+	return Strategy{Validate: checked(validatePriorityLevel), Unconditional: true, Generation: true, Default: typed(func(p *flowcontrolv1.PriorityLevelConfiguration) {
 		if e := p.Spec.Exempt; e != nil {
 			set(&e.NominalConcurrencyShares, 0)
 			set(&e.LendablePercent, 0)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -463,4 +464,15 @@ func (c *checks) metricTarget(t autoscalingv2.MetricTarget, p *field.Path) {
 	if t.AverageUtilization != nil && *t.AverageUtilization < 1 {
 		c.invalid(p.Child("averageUtilization"), t.AverageUtilization, "must be greater than 0")
 	}
+}
+
+// validateAutoscalerV1 checks the older version by the same rules; its metrics
+// are the one percentage.
+func validateAutoscalerV1(h *autoscalingv1.HorizontalPodAutoscaler) field.ErrorList {
+	t := h.Spec.ScaleTargetRef
+	n := &autoscalingv2.HorizontalPodAutoscaler{Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: t.Kind, Name: t.Name, APIVersion: t.APIVersion},
+		MinReplicas:    h.Spec.MinReplicas, MaxReplicas: h.Spec.MaxReplicas,
+	}}
+	return validateAutoscaler(n)
 }

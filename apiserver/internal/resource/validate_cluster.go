@@ -10,10 +10,12 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	netutils "k8s.io/utils/net"
 )
 
 func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
@@ -48,11 +50,14 @@ func validateCSIDriver(d *storagev1.CSIDriver) field.ErrorList {
 	c := &checks{}
 	p, s := root("spec"), &d.Spec
 	c.csiDriverName(d.Name, root("metadata", "name"))
-	for i, m := range s.VolumeLifecycleModes {
-		oneOf(c, p.Child("volumeLifecycleModes").Index(i), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)
+	for _, m := range s.VolumeLifecycleModes {
+		oneOfListed(c, p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)
 	}
 	if s.FSGroupPolicy != nil {
 		oneOf(c, p.Child("fsGroupPolicy"), *s.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy, storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy)
+	}
+	if n := s.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
+		c.invalid(p.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds")
 	}
 	seen := sets.Set[string]{}
 	for i, t := range s.TokenRequests {
@@ -358,4 +363,141 @@ func onlyNames(a *corev1.ServiceAccount) {
 	for i := range a.Secrets {
 		a.Secrets[i] = corev1.ObjectReference{Name: a.Secrets[i].Name}
 	}
+}
+
+func validateIPAddress(a *networkingv1.IPAddress) field.ErrorList {
+	c := &checks{}
+	r, p := a.Spec.ParentRef, root("spec", "parentRef")
+	if r == nil {
+		c.required(p, "")
+		return c.list
+	}
+	if r.Group != "" {
+		c.subdomain(p.Child("group"), r.Group)
+	}
+	segment := func(p *field.Path, s string) { c.invalid(p, s, path.IsValidPathSegmentName(s)...) }
+	c.requiredOr(p.Child("resource"), r.Resource, segment)
+	c.requiredOr(p.Child("name"), r.Name, segment)
+	if r.Namespace != "" {
+		segment(p.Child("namespace"), r.Namespace)
+	}
+	return c.list
+}
+
+func validateIPAddressUpdate(a, old *networkingv1.IPAddress) field.ErrorList {
+	c := &checks{}
+	c.frozen(root("spec", "parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)
+	return c.list
+}
+
+// addressName wants an IP address in canonical form.
+func addressName(name string, _ bool) []string {
+	var out []string
+	for _, e := range validation.IsValidIP(root(""), name) {
+		out = append(out, e.Detail)
+	}
+	if ip := netutils.ParseIPSloppy(name); len(out) == 0 && ip.String() != name {
+		out = append(out, "must be in canonical form (\""+ip.String()+"\")")
+	}
+	return out
+}
+
+func validatePriorityLevel(l *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
+	const exempt = "exempt"
+	c := &checks{}
+	p, s := root("spec"), &l.Spec
+	if (l.Name == exempt) != (s.Type == flowcontrolv1.PriorityLevelEnablementExempt) {
+		c.invalid(p.Child("type"), s.Type, "must be 'Exempt' if and only if `name` is 'exempt'")
+	}
+	switch s.Type {
+	case "":
+		c.required(p.Child("type"), "")
+	case flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited:
+	default:
+		oneOf(c, p.Child("type"), s.Type, flowcontrolv1.PriorityLevelEnablementExempt, flowcontrolv1.PriorityLevelEnablementLimited)
+	}
+	if s.Limited != nil && s.Type != flowcontrolv1.PriorityLevelEnablementLimited {
+		c.forbidden(p.Child("limited"), "")
+	}
+	if s.Exempt != nil && s.Type != flowcontrolv1.PriorityLevelEnablementExempt {
+		c.forbidden(p.Child("exempt"), "")
+	}
+	switch {
+	case s.Type == flowcontrolv1.PriorityLevelEnablementLimited && s.Limited == nil:
+		c.required(p.Child("limited"), "")
+	case s.Limited != nil:
+		c.limited(s.Limited, p.Child("limited"))
+	}
+	if e := s.Exempt; e != nil && s.Type == flowcontrolv1.PriorityLevelEnablementExempt {
+		c.shares(e.NominalConcurrencyShares, e.LendablePercent, p.Child(exempt))
+	}
+	return c.list
+}
+
+func (c *checks) shares(nominal, lendable *int32, p *field.Path) {
+	if nominal != nil && *nominal < 0 {
+		c.invalid(p.Child("nominalConcurrencyShares"), *nominal, "must be a non-negative integer")
+	}
+	if lendable != nil && (*lendable < 0 || *lendable > 100) {
+		c.invalid(p.Child("lendablePercent"), *lendable, "must be between 0 and 100, inclusive")
+	}
+}
+
+func (c *checks) limited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, p *field.Path) {
+	const mostQueues = 10_000_000
+	c.shares(l.NominalConcurrencyShares, l.LendablePercent, p)
+	if l.BorrowingLimitPercent != nil && *l.BorrowingLimitPercent < 0 {
+		c.invalid(p.Child("borrowingLimitPercent"), *l.BorrowingLimitPercent, "if specified, must be a non-negative integer")
+	}
+	at, q := p.Child("limitResponse"), l.LimitResponse.Queuing
+	switch l.LimitResponse.Type {
+	case "":
+		c.required(at.Child("type"), "")
+	case flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject:
+	default:
+		oneOf(c, at.Child("type"), l.LimitResponse.Type, flowcontrolv1.LimitResponseTypeQueue, flowcontrolv1.LimitResponseTypeReject)
+	}
+	queues := l.LimitResponse.Type == flowcontrolv1.LimitResponseTypeQueue
+	at = at.Child("queuing")
+	switch {
+	case queues && q == nil:
+		c.required(at, "")
+		return
+	case !queues && q != nil:
+		c.forbidden(at, "")
+		return
+	case q == nil:
+		return
+	}
+	for name, v := range map[string]int32{"queueLengthLimit": q.QueueLengthLimit, "queues": q.Queues, "handSize": q.HandSize} {
+		if v <= 0 {
+			c.invalid(at.Child(name), v, "must be positive")
+		}
+	}
+	if q.Queues > mostQueues {
+		c.invalid(at.Child("queues"), q.Queues, fmt.Sprintf("must not be greater than %d", mostQueues))
+	}
+	if q.HandSize > 0 && q.HandSize > q.Queues {
+		c.invalid(at.Child("handSize"), q.HandSize, fmt.Sprintf("should not be greater than queues (%d)", q.Queues))
+	}
+}
+
+func validateCapacity(s *storagev1.CSIStorageCapacity) field.ErrorList {
+	c := &checks{}
+	c.subdomain(root("storageClassName"), s.StorageClassName)
+	c.selector(root("nodeTopology"), s.NodeTopology)
+	if s.Capacity != nil {
+		c.quantityNotNegative(root("capacity"), *s.Capacity)
+	}
+	if s.MaximumVolumeSize != nil {
+		c.quantityNotNegative(root("maximumVolumeSize"), *s.MaximumVolumeSize)
+	}
+	return c.list
+}
+
+func validateCapacityUpdate(s, old *storagev1.CSIStorageCapacity) field.ErrorList {
+	c := &checks{list: validateCapacity(s)}
+	c.same(root("nodeTopology"), s.NodeTopology, old.NodeTopology)
+	c.same(root("storageClassName"), s.StorageClassName, old.StorageClassName)
+	return c.list
 }

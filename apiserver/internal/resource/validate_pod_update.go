@@ -45,7 +45,6 @@ func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 		return c.list
 	}
 	n := c.withoutUpdatable(p, old)
-	lenient(&n, &old.Spec)
 	if !apiequality.Semantic.DeepEqual(n, old.Spec) {
 		c.forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%v", updatable, diff.Diff(old.Spec, n)))
 	}
@@ -64,18 +63,6 @@ func validatePodPart(sub string, p, old *corev1.Pod) field.ErrorList {
 		return c.list
 	}
 	return nil
-}
-
-// lenient hides what the binding and resize subresources change, which take
-// this way too.
-func lenient(n, old *corev1.PodSpec) {
-	if old.NodeName == "" {
-		n.NodeName = ""
-	}
-	for i := range n.Containers {
-		n.Containers[i].Resources, n.Containers[i].ResizePolicy = old.Containers[i].Resources, old.Containers[i].ResizePolicy
-	}
-	n.Resources = old.Resources
 }
 
 func (c *checks) podAnnotationsKept(p, old *corev1.Pod) {

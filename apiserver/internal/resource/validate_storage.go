@@ -248,6 +248,15 @@ func (c *checks) basicQuantity(q apiresource.Quantity, p *field.Path) {
 }
 
 func (c *checks) persistentSource(s *corev1.PersistentVolumeSpec, name string, p *field.Path) {
+	if s.FlexVolume != nil {
+		// It is checked beside the others, which alone may not be two.
+		c.flex(s.FlexVolume.Driver, s.FlexVolume.Options, p.Child("flexVolume"))
+		rest := s.PersistentVolumeSource
+		rest.FlexVolume = nil
+		if rest == (corev1.PersistentVolumeSource{}) {
+			return
+		}
+	}
 	c.exactlyOne([]source{
 		{"hostPath", "", s.HostPath != nil, func(p *field.Path) { c.hostPath(s.HostPath, p) }},
 		{"gcePersistentDisk", "persistentDisk", s.GCEPersistentDisk != nil, func(p *field.Path) {
@@ -288,7 +297,6 @@ func (c *checks) persistentSource(s *corev1.PersistentVolumeSpec, name string, p
 			}
 		}},
 		{"fc", "", s.FC != nil, func(p *field.Path) { c.fibreChannel(s.FC, p) }},
-		{"flexVolume", "", s.FlexVolume != nil, func(p *field.Path) { c.flex(s.FlexVolume.Driver, s.FlexVolume.Options, p) }},
 		{"azureFile", "", s.AzureFile != nil, func(p *field.Path) {
 			c.needed(p.Child("secretName"), s.AzureFile.SecretName)
 			c.needed(p.Child("shareName"), s.AzureFile.ShareName)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"testing"
@@ -172,6 +173,8 @@ func (s *side) ready() bool {
 	return false
 }
 
+var anyUID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
 type post struct {
 	path string
 	body map[string]any
@@ -215,7 +218,7 @@ func normal(a answer) map[string]any {
 			for _, c := range list {
 				c := c.(map[string]any)
 				// What follows the first line shows Go values, ours and theirs.
-				message, _, _ := strings.Cut(fmt.Sprint(c["message"]), "\n")
+				message, _, _ := strings.Cut(anyUID.ReplaceAllString(fmt.Sprint(c["message"]), "uid"), "\n")
 				causes = append(causes, fmt.Sprintf("%v %v: %v", c["reason"], c["field"], message))
 			}
 			sort.Strings(causes)
@@ -229,6 +232,8 @@ func normal(a answer) map[string]any {
 }
 
 // scrub hides allocated values and a job's UID.
+//
+// A UID in a message is hidden by anyUID.
 func scrub(v any) {
 	switch x := v.(type) {
 	case map[string]any:
@@ -242,7 +247,7 @@ func scrub(v any) {
 				}
 			case "clusterIPs":
 				x[k] = "allocated"
-			case "lastTransitionTime", "requestReceivedTimestamp":
+			case "lastTransitionTime", "lastPhaseTransitionTime", "deletionTimestamp":
 				x[k] = "time"
 			}
 			if s, ok := x[k].(string); ok && strings.HasPrefix(s, "kube-api-access-") {
