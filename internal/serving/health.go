@@ -72,7 +72,8 @@ func ready(c Check) bool { return c.Ready }
 // and a path per check, as upstream does.
 func (c *Checks) Register(mux interface {
 	Handle(pattern string, h http.Handler)
-}) {
+},
+) {
 	for root, keep := range map[string]func(Check) bool{"healthz": all, "livez": live, "readyz": ready} {
 		h := c.handler(root, keep)
 		mux.Handle("/"+root, h)

@@ -35,7 +35,8 @@ const zWarning = "Warning: This endpoint is not meant to be machine parseable, h
 // /debug/pprof.
 func (p Pages) Register(mux interface {
 	Handle(pattern string, h http.Handler)
-}) {
+},
+) {
 	mux.Handle("/metrics", promhttp.HandlerFor(p.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: true}))
 	mux.Handle("/version", jsonPage(func() any { return version.Get() }))
 	mux.Handle("/configz", jsonPage(func() any {

@@ -44,10 +44,13 @@ func orNotFound[T any](o *T) (*T, error) {
 func (o *objects) GetServiceAccount(context.Context, string, string) (*corev1.ServiceAccount, error) {
 	return orNotFound(o.sa)
 }
+
 func (o *objects) GetPod(context.Context, string, string) (*corev1.Pod, error) {
 	return orNotFound(o.pod)
 }
+
 func (o *objects) GetNode(context.Context, string) (*corev1.Node, error) { return orNotFound(o.node) }
+
 func (o *objects) GetSecret(_ context.Context, _, name string) (*corev1.Secret, error) {
 	return orNotFound(o.secrets[name])
 }
@@ -300,7 +303,8 @@ func TestImpersonate(t *testing.T) {
 			headers: http.Header{"Impersonate-User": {"jane"}, "Impersonate-Group": {"dev"}, "Impersonate-Uid": {"5"}, "Impersonate-Extra-Scope": {"v"}},
 			want:    &Identity{Name: "jane", UID: "5", Groups: []string{"dev", AllAuthenticated}, Extra: map[string][]string{"scope": {"v"}}},
 			asks: []Impersonation{
-				{Resource: "users", Name: "jane"}, {Resource: "groups", Name: "dev"},
+				{Resource: "users", Name: "jane"},
+				{Resource: "groups", Name: "dev"},
 				{APIGroup: "authentication.k8s.io", APIVersion: "v1", Resource: "userextras", Subresource: "scope", Name: "v"},
 				{APIGroup: "authentication.k8s.io", APIVersion: "v1", Resource: "uids", Name: "5"},
 			},

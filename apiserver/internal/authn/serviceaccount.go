@@ -254,7 +254,7 @@ func metaOf[T any, P interface {
 	if err != nil {
 		return metav1.ObjectMeta{}, err
 	}
-	return *(o.GetObjectMeta().(*metav1.ObjectMeta)), nil
+	return *o.GetObjectMeta().(*metav1.ObjectMeta), nil
 }
 
 func deletedBefore(m metav1.ObjectMeta, t time.Time) bool {
@@ -264,8 +264,11 @@ func deletedBefore(m metav1.ObjectMeta, t time.Time) bool {
 // legacy checks a token that is kept in a Secret.
 func (s *ServiceAccounts) legacy(ctx context.Context, token string, public *jwt.Claims, c *privateClaims) (*Identity, error) {
 	for _, claim := range []struct{ name, value string }{
-		{"sub", public.Subject}, {"namespace", c.LegacyNamespace}, {"secretName", c.LegacySecret},
-		{"serviceAccountName", c.LegacyName}, {"serviceAccountUID", c.LegacyUID},
+		{"sub", public.Subject},
+		{"namespace", c.LegacyNamespace},
+		{"secretName", c.LegacySecret},
+		{"serviceAccountName", c.LegacyName},
+		{"serviceAccountUID", c.LegacyUID},
 	} {
 		if claim.value == "" {
 			return nil, fmt.Errorf("%s claim is missing", claim.name)

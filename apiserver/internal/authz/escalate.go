@@ -132,8 +132,11 @@ func ruleString(r rbacv1.PolicyRule) string {
 		name string
 		vals []string
 	}{
-		{"APIGroups", r.APIGroups}, {"Resources", r.Resources}, {"NonResourceURLs", r.NonResourceURLs},
-		{"ResourceNames", r.ResourceNames}, {"Verbs", r.Verbs},
+		{"APIGroups", r.APIGroups},
+		{"Resources", r.Resources},
+		{"NonResourceURLs", r.NonResourceURLs},
+		{"ResourceNames", r.ResourceNames},
+		{"Verbs", r.Verbs},
 	} {
 		if len(p.vals) > 0 {
 			parts = append(parts, fmt.Sprintf("%s:%q", p.name, p.vals))

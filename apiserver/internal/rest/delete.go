@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flagship/apiserver/internal/admission"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
+
+	"flagship/apiserver/internal/admission"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"

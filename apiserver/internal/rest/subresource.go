@@ -3,9 +3,10 @@ package rest
 import (
 	"context"
 	"errors"
-	"flagship/apiserver/internal/admission"
 	"fmt"
 	"net/http"
+
+	"flagship/apiserver/internal/admission"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"

@@ -2,11 +2,12 @@ package rest
 
 import (
 	"encoding/json"
-	"flagship/apiserver/internal/admission"
 	"fmt"
 	"mime"
 	"net/http"
 	"time"
+
+	"flagship/apiserver/internal/admission"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"

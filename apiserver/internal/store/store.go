@@ -58,6 +58,7 @@ type identity struct{}
 func (identity) FromStorage(_ context.Context, _ string, data []byte) ([]byte, error) {
 	return data, nil
 }
+
 func (identity) ToStorage(_ context.Context, _ string, data []byte) ([]byte, error) { return data, nil }
 
 // Config shapes a store.

@@ -114,7 +114,8 @@ func TestScanMeta(t *testing.T) {
 	}
 	want := []any{
 		pod.Name, pod.Namespace, string(pod.UID), int64(3), pod.Labels, pod.Annotations, "web", true, int64(30),
-		true, pod.Finalizers, []OwnerRef{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-7d4b9c", UID: "u", Controller: true}},
+		true, pod.Finalizers,
+		[]OwnerRef{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-7d4b9c", UID: "u", Controller: true}},
 		"n1", "Running", "",
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -60,14 +60,14 @@ func Run(ctx context.Context, cfg *config.Config) error {
 	srv, err := serving.New(config.Binary, cfg.Serving, serving.Deps{
 		Log: log, Registry: registry, Set: cfg.Set, Decisions: decisions,
 		Config:   map[string]any{"kubecontrollermanager.config.k8s.io": effective(cfg)},
-		Identity: cfg.Leader.Identity, Leader: elector.Leader, Profiling: cfg.Profiling,
+		Identity: cfg.Leader.Identity, Leader: elector.Leader, Profiling: cfg.Profiling, Anonymous: true,
 	})
 	if err != nil {
 		return err
 	}
 	return process.Run(ctx, log,
 		process.Part{Name: "secure port", Run: srv.Run},
-		process.Part{Name: "trim", Run: trimNowAndThen(log)},
+		process.Trim(log),
 		process.Part{Name: "election", Run: func(ctx context.Context) error { return elector.Run(ctx, m.lead) }},
 	)
 }

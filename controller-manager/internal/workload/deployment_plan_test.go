@@ -79,7 +79,9 @@ func TestPlanOldDown(t *testing.T) {
 		},
 		"unavailable first": {
 			deployment(10, intstr.FromInt32(0), intstr.FromInt32(2)),
-			[]*appsv1.ReplicaSet{set("older", 5, 5, 9, nil), set("old", 5, 4, 8, nil)}, set("new", 0, 0, 1, nil), map[string]int32{"older": 4, "old": 4},
+			[]*appsv1.ReplicaSet{set("older", 5, 5, 9, nil), set("old", 5, 4, 8, nil)},
+			set("new", 0, 0, 1, nil),
+			map[string]int32{"older": 4, "old": 4},
 		},
 		"nothing left": {
 			deployment(3, intstr.FromInt32(1), intstr.FromInt32(1)), []*appsv1.ReplicaSet{set("old", 0, 0, 9, nil)}, set("new", 3, 3, 1, nil), map[string]int32{},
@@ -109,15 +111,21 @@ func TestPlanScale(t *testing.T) {
 		},
 		"in proportion, in the middle of a rollout": {
 			deployment(20, intstr.FromInt32(2), intstr.FromInt32(0)),
-			[]*appsv1.ReplicaSet{set("old", 8, 8, 9, note("10", "12"))}, set("new", 4, 4, 1, note("10", "12")), map[string]int32{"old": 15, "new": 7},
+			[]*appsv1.ReplicaSet{set("old", 8, 8, 9, note("10", "12"))},
+			set("new", 4, 4, 1, note("10", "12")),
+			map[string]int32{"old": 15, "new": 7},
 		},
 		"to nothing": {
 			deployment(0, intstr.FromInt32(1), intstr.FromInt32(0)),
-			[]*appsv1.ReplicaSet{set("old", 2, 2, 9, note("3", "4"))}, set("new", 2, 2, 1, note("3", "4")), map[string]int32{"old": 0, "new": 0},
+			[]*appsv1.ReplicaSet{set("old", 2, 2, 9, note("3", "4"))},
+			set("new", 2, 2, 1, note("3", "4")),
+			map[string]int32{"old": 0, "new": 0},
 		},
 		"latest of several empty": {
 			deployment(1, intstr.FromInt32(1), intstr.FromInt32(0)),
-			[]*appsv1.ReplicaSet{set("older", 0, 0, 9, nil), set("old", 0, 0, 5, nil)}, nil, map[string]int32{"old": 1},
+			[]*appsv1.ReplicaSet{set("older", 0, 0, 9, nil), set("old", 0, 0, 5, nil)},
+			nil,
+			map[string]int32{"old": 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

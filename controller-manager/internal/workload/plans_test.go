@@ -108,7 +108,9 @@ func TestPlanDaemons(t *testing.T) {
 		"not wanted there": {[]*corev1.Node{newNode("n1", custom)}, []*corev1.Pod{newPod("a", on("n1"))}, nil, []string{"a"}},
 		"unwell nodes too": {
 			[]*corev1.Node{newNode("n1", corev1.Taint{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}, corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule})},
-			nil, []string{"n1"}, []string{},
+			nil,
+			[]string{"n1"},
+			[]string{},
 		},
 		"failed is replaced": {[]*corev1.Node{newNode("n1")}, []*corev1.Pod{newPod("a", on("n1"), phase(corev1.PodFailed))}, nil, []string{"a"}},
 		"of a gone node":     {[]*corev1.Node{}, []*corev1.Pod{newPod("a", on("n9"))}, nil, []string{}},

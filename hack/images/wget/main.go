@@ -15,7 +15,10 @@ func main() {
 	quiet := flag.Bool("q", false, "say nothing")
 	to := flag.String("O", "", "file to write, - for standard output")
 	timeout := flag.Int("T", 30, "seconds to wait")
-	flag.Parse()
+	// Scripts write "-qO-": letters together, a value right behind its letter.
+	if err := flag.CommandLine.Parse(apart(os.Args[1:])); err != nil {
+		os.Exit(2)
+	}
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: wget [-q] [-T SECONDS] [-O FILE] URL")
 		os.Exit(2)
@@ -24,6 +27,27 @@ func main() {
 		fmt.Fprintln(os.Stderr, "wget:", err)
 		os.Exit(1)
 	}
+}
+
+// apart writes each letter as an argument of its own.
+func apart(args []string) []string {
+	var out []string
+	for _, a := range args {
+		if len(a) < 3 || a[0] != '-' || a[1] == '-' {
+			out = append(out, a)
+			continue
+		}
+		for j := 1; j < len(a); j++ {
+			out = append(out, "-"+a[j:j+1])
+			if a[j] == 'O' || a[j] == 'T' {
+				if j+1 < len(a) {
+					out = append(out, a[j+1:])
+				}
+				break
+			}
+		}
+	}
+	return out
 }
 
 func fetch(url, to string, timeout time.Duration, quiet bool) error {

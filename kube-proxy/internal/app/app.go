@@ -83,7 +83,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 		return err
 	}
 	srv, err := serving.New(config.Binary, cfg.Serving, serving.Deps{
-		Log: log, Registry: registry, Set: cfg.Set, Decisions: l.decisions, Identity: cfg.NodeName,
+		Log: log, Registry: registry, Set: cfg.Set, Decisions: l.decisions, Identity: cfg.NodeName, Anonymous: true,
 		Config: map[string]any{"kubeproxy.config.k8s.io": cfg.Component},
 	})
 	if err != nil {

@@ -189,12 +189,18 @@ type proxyMetrics struct {
 
 func newProxyMetrics(r *prometheus.Registry, mode string) *proxyMetrics {
 	m := &proxyMetrics{
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_duration_seconds",
-			Help: "Time of a write of the rules in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}, []string{"ip_family"}),
-		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_last_timestamp_seconds",
-			Help: "When the rules were last written."}, []string{"ip_family"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: "kubeproxy", Name: "sync_proxy_rules_" + mode + "_sync_failures_total",
-			Help: "Writes of the rules that failed."}, []string{"ip_family"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Subsystem: "kubeproxy", Name: "sync_proxy_rules_duration_seconds",
+			Help: "Time of a write of the rules in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+		}, []string{"ip_family"}),
+		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Subsystem: "kubeproxy", Name: "sync_proxy_rules_last_timestamp_seconds",
+			Help: "When the rules were last written.",
+		}, []string{"ip_family"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Subsystem: "kubeproxy", Name: "sync_proxy_rules_" + mode + "_sync_failures_total",
+			Help: "Writes of the rules that failed.",
+		}, []string{"ip_family"}),
 	}
 	r.MustRegister(m.duration, m.last, m.failures)
 	return m

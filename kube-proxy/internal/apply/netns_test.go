@@ -191,10 +191,14 @@ func snapshot() *track.Snapshot {
 	return &track.Snapshot{NodeName: "n", NodeIPs: []netip.Addr{ip(nodeToClient)}, Ports: []track.Port{
 		{Service: name("balanced"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.3"), Port: 80, NodePort: 30082, Endpoints: ends(nil, podA, podB)},
 		{Service: name("empty"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.2"), Port: 80, NodePort: 30081},
-		{Service: name("guarded"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.5"), Port: 80, BalancerIPs: []netip.Addr{ip("203.0.113.5")},
-			SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}, Endpoints: ends(nil, podA)},
-		{Service: name("lb"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.6"), Port: 80, BalancerIPs: []netip.Addr{ip("203.0.113.6")},
-			ExternalIPs: []netip.Addr{ip("203.0.113.7")}, SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.6.0.0/16")}, Endpoints: ends(nil, podA)},
+		{
+			Service: name("guarded"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.5"), Port: 80, BalancerIPs: []netip.Addr{ip("203.0.113.5")},
+			SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}, Endpoints: ends(nil, podA),
+		},
+		{
+			Service: name("lb"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.6"), Port: 80, BalancerIPs: []netip.Addr{ip("203.0.113.6")},
+			ExternalIPs: []netip.Addr{ip("203.0.113.7")}, SourceRanges: []netip.Prefix{netip.MustParsePrefix("10.6.0.0/16")}, Endpoints: ends(nil, podA),
+		},
 		{Service: name("local"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.7"), Port: 80, NodePort: 30083, ExternalLocal: true, Endpoints: ends(map[string]bool{podA: true}, podA, podB)},
 		{Service: name("nolocal"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.8"), Port: 80, NodePort: 30084, ExternalLocal: true, Endpoints: ends(nil, podA)},
 		{Service: name("sticky"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.4"), Port: 80, AffinitySeconds: 60, Endpoints: ends(nil, podA, podB)},

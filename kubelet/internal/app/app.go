@@ -123,8 +123,12 @@ func (k *kubelet) preflight() error {
 		path string
 		mode os.FileMode
 	}{
-		{k.cfg.RootDir, 0o750}, {filepath.Join(k.cfg.RootDir, "pods"), 0o750}, {k.cfg.CertDir, 0o750}, {k.cfg.PodLogsDir, 0o755},
-		{containersDir, 0o755}, {filepath.Join(k.cfg.RootDir, "seccomp"), 0o750},
+		{k.cfg.RootDir, 0o750},
+		{filepath.Join(k.cfg.RootDir, "pods"), 0o750},
+		{k.cfg.CertDir, 0o750},
+		{k.cfg.PodLogsDir, 0o755},
+		{containersDir, 0o755},
+		{filepath.Join(k.cfg.RootDir, "seccomp"), 0o750},
 	} {
 		if err := os.MkdirAll(d.path, d.mode); err != nil {
 			return fmt.Errorf("make the kubelet's folder: %w", err)

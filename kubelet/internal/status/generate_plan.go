@@ -40,9 +40,11 @@ type Input struct {
 // Generate makes the pod's status.
 func Generate(in Input) corev1.PodStatus {
 	pod, state := in.Pod, in.State
-	s := corev1.PodStatus{QOSClass: podspec.QOS(pod), StartTime: in.Old.StartTime, ObservedGeneration: pod.Generation,
+	s := corev1.PodStatus{
+		QOSClass: podspec.QOS(pod), StartTime: in.Old.StartTime, ObservedGeneration: pod.Generation,
 		NominatedNodeName: pod.Status.NominatedNodeName, ResourceClaimStatuses: pod.Status.ResourceClaimStatuses, Resize: pod.Status.Resize,
-		ExtendedResourceClaimStatus: pod.Status.ExtendedResourceClaimStatus}
+		ExtendedResourceClaimStatus: pod.Status.ExtendedResourceClaimStatus,
+	}
 	if s.StartTime == nil {
 		now := metav1.NewTime(in.Now)
 		s.StartTime = &now

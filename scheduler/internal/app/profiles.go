@@ -27,16 +27,27 @@ func newProfile(p *config.Profile) (*engine.Profile, error) {
 	near := plugin.NewInterPodAffinity(p.Args.PodAffinity)
 	filters := map[string]plugin.Filter{}
 	for _, f := range []plugin.Filter{
-		plugin.NodeName{}, plugin.NodeUnschedulable{}, plugin.TaintToleration{}, affinity, plugin.NodePorts{}, fit,
-		plugin.VolumeRestrictions{}, plugin.NodeVolumeLimits{}, plugin.VolumeBinding{}, plugin.VolumeZone{}, spread, near,
+		plugin.NodeName{},
+		plugin.NodeUnschedulable{},
+		plugin.TaintToleration{},
+		affinity,
+		plugin.NodePorts{},
+		fit,
+		plugin.VolumeRestrictions{},
+		plugin.NodeVolumeLimits{},
+		plugin.VolumeBinding{},
+		plugin.VolumeZone{},
+		spread, near,
 		plugin.DynamicResources{},
 	} {
 		filters[f.Name()] = f
 	}
 	scorers := map[string]plugin.Scorer{}
 	for _, s := range []plugin.Scorer{
-		plugin.TaintToleration{}, affinity, fit, spread, near,
-		plugin.NewNodeResourcesBalancedAllocation(p.Args.Balanced), plugin.ImageLocality{},
+		plugin.TaintToleration{},
+		affinity, fit, spread, near,
+		plugin.NewNodeResourcesBalancedAllocation(p.Args.Balanced),
+		plugin.ImageLocality{},
 	} {
 		scorers[s.Name()] = s
 	}

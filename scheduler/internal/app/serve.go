@@ -33,7 +33,7 @@ func serve(ctx context.Context, cfg *config.Config, p parts) error {
 		Log: p.log, Registry: p.registry, Set: cfg.Set, Decisions: p.decisions,
 		Config:   map[string]any{"kubescheduler.config.k8s.io": cfg.Component},
 		Identity: cfg.Leader.Identity, Leader: elector.Leader,
-		Profiling: *cfg.Component.EnableProfiling,
+		Profiling: *cfg.Component.EnableProfiling, Anonymous: true,
 	})
 	if err != nil {
 		return err

@@ -239,8 +239,10 @@ func (e *Engine) denominate(p *snapshot.Pod) {
 const scoresKept = 10
 
 func (e *Engine) recordScheduled(it *queue.Item, node string, d *cycle.Decision) {
-	reasons := []decision.Reason{{Subject: "node/" + node, Code: "Selected",
-		Message: fmt.Sprintf("%d of %d nodes evaluated, %d feasible", d.Evaluated, d.Nodes, d.Feasible)}}
+	reasons := []decision.Reason{{
+		Subject: "node/" + node, Code: "Selected",
+		Message: fmt.Sprintf("%d of %d nodes evaluated, %d feasible", d.Evaluated, d.Nodes, d.Feasible),
+	}}
 	scores := slices.Clone(d.Scores)
 	slices.SortStableFunc(scores, func(a, b cycle.Score) int { return int(b.Total - a.Total) })
 	for _, s := range scores[:min(len(scores), scoresKept)] {
