@@ -46,6 +46,20 @@ func RemoveCgroups() {
 		roots = append(roots, found...)
 	}
 	for _, root := range roots {
+		removeCgroup(root)
+	}
+}
+
+// How long a cgroup may take to empty: the kernel reaps its last processes in
+// its own time.
+const (
+	cgroupPatience = 5 * time.Second
+	cgroupRetry    = 50 * time.Millisecond
+)
+
+// removeCgroup removes a tree of cgroups, from its leaves on.
+func removeCgroup(root string) {
+	for deadline := time.Now().Add(cgroupPatience); ; time.Sleep(cgroupRetry) {
 		var dirs []string
 		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
@@ -56,6 +70,9 @@ func RemoveCgroups() {
 		slices.Reverse(dirs)
 		for _, d := range dirs {
 			_ = syscall.Rmdir(d)
+		}
+		if _, err := os.Stat(root); err != nil || time.Now().After(deadline) {
+			return
 		}
 	}
 }
