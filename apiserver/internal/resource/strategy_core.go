@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -382,9 +383,33 @@ func service() Strategy {
 		Unconditional: true,
 		Default:       typed(defaultService),
 		PrepareCreate: typed(func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }),
+		PrepareUpdate: typed2(dropTypeFields),
 		FieldNames:    []string{"spec.clusterIP", "spec.type"},
 		Fields: fielded(func(s *corev1.Service) map[string]string {
 			return map[string]string{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 		}),
+	}
+}
+
+// dropTypeFields wipes what a service no longer needs after a change of its
+// type, where the client left it as it was.
+func dropTypeFields(s, old *corev1.Service) {
+	n, o := &s.Spec, &old.Spec
+	inside := func(t corev1.ServiceType) bool { return t != corev1.ServiceTypeExternalName }
+	if inside(o.Type) && !inside(n.Type) {
+		if apiequality.Semantic.DeepEqual(n.InternalTrafficPolicy, o.InternalTrafficPolicy) {
+			n.InternalTrafficPolicy = nil
+		}
+	}
+	if reachable(old) && !reachable(s) && n.ExternalTrafficPolicy == o.ExternalTrafficPolicy {
+		n.ExternalTrafficPolicy = ""
+	}
+	if o.Type == corev1.ServiceTypeLoadBalancer && n.Type != corev1.ServiceTypeLoadBalancer {
+		if apiequality.Semantic.DeepEqual(n.AllocateLoadBalancerNodePorts, o.AllocateLoadBalancerNodePorts) {
+			n.AllocateLoadBalancerNodePorts = nil
+		}
+		if apiequality.Semantic.DeepEqual(n.LoadBalancerClass, o.LoadBalancerClass) {
+			n.LoadBalancerClass = nil
+		}
 	}
 }

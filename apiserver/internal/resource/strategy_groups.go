@@ -155,7 +155,11 @@ func csiDriver() Strategy {
 	})}
 }
 
-func csiNode() Strategy { return Strategy{Validate: checked(validateCSINode), Unconditional: true} }
+func csiNode() Strategy {
+	// The health of storage is behind a gate that is off.
+	return Strategy{PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), Unconditional: true}
+}
+
 func csiStorageCapacity() Strategy {
 	return Strategy{Validate: checked(validateCapacity), ValidateUpdate: checked2(validateCapacityUpdate), Unconditional: true}
 }

@@ -418,6 +418,9 @@ func validatePriorityLevel(l *flowcontrolv1.PriorityLevelConfiguration) field.Er
 	}
 	if s.Limited != nil && s.Type != flowcontrolv1.PriorityLevelEnablementLimited {
 		c.forbidden(p.Child("limited"), "")
+		if r := s.Limited.LimitResponse; r.Queuing != nil && r.Type != flowcontrolv1.LimitResponseTypeQueue {
+			c.forbidden(p.Child("limited", "limitResponse", "queuing"), "")
+		}
 	}
 	if s.Exempt != nil && s.Type != flowcontrolv1.PriorityLevelEnablementExempt {
 		c.forbidden(p.Child("exempt"), "")
@@ -425,7 +428,7 @@ func validatePriorityLevel(l *flowcontrolv1.PriorityLevelConfiguration) field.Er
 	switch {
 	case s.Type == flowcontrolv1.PriorityLevelEnablementLimited && s.Limited == nil:
 		c.required(p.Child("limited"), "")
-	case s.Limited != nil:
+	case s.Limited != nil && s.Type == flowcontrolv1.PriorityLevelEnablementLimited:
 		c.limited(s.Limited, p.Child("limited"))
 	}
 	if e := s.Exempt; e != nil && s.Type == flowcontrolv1.PriorityLevelEnablementExempt {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -183,6 +184,27 @@ func validateNode(n *corev1.Node) field.ErrorList {
 	return c.list
 }
 
+// declaredFeature is a feature's name in upper camel case, with parts.
+var declaredFeature = regexp.MustCompile(`^[A-Z][a-zA-Z0-9]*(\/[a-zA-Z][a-zA-Z0-9]*)*$`)
+
+func (c *checks) declaredFeatures(list []string, p *field.Path) {
+	const longest = 253
+	for i, f := range list {
+		if len(f) > longest {
+			c.invalid(p.Index(i), f, fmt.Sprintf("invalid feature name %q: must be no more than %d characters", f, longest))
+		} else if !declaredFeature.MatchString(f) {
+			c.invalid(p.Index(i), f, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", f))
+		}
+		switch {
+		case i == 0:
+		case list[i-1] == f:
+			c.duplicate(p.Index(i), f)
+		case list[i-1] > f:
+			c.invalid(p.Index(i), f, "list must be sorted alphabetically")
+		}
+	}
+}
+
 func (c *checks) taints(list []corev1.Taint, p *field.Path) {
 	seen := sets.Set[string]{}
 	for i, t := range list {
@@ -203,6 +225,7 @@ func (c *checks) taints(list []corev1.Taint, p *field.Path) {
 }
 
 func (c *checks) nodeResources(n *corev1.Node) {
+	c.declaredFeatures(n.Status.DeclaredFeatures, root("status", "declaredFeatures"))
 	for k, q := range n.Status.Capacity {
 		c.resourceQuantity(k, q, root("status", "capacity", string(k)))
 	}

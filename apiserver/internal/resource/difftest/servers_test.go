@@ -210,7 +210,7 @@ func normal(a answer) map[string]any {
 		scrub(m)
 		return m
 	}
-	out := map[string]any{"code": m["code"], "reason": m["reason"], "message": m["message"]}
+	out := map[string]any{"code": m["code"], "reason": m["reason"], "message": anyUID.ReplaceAllString(fmt.Sprint(m["message"]), "uid")}
 	if d, ok := m["details"].(map[string]any); ok {
 		out["details"] = d
 		if list, ok := d["causes"].([]any); ok {
