@@ -404,6 +404,7 @@ func kubeletKilled(c *cluster) {
 // reset checks that ctl reset leaves nothing behind.
 func (c *cluster) reset() {
 	c.t.Helper()
+	uids := c.ctl("get", "pods", "-A", "-o", "jsonpath={.items[*].metadata.uid}")
 	if out, err := c.try("reset", "--force"); err != nil {
 		c.t.Errorf("ctl reset: %v\n%s", err, out)
 	}
@@ -413,7 +414,9 @@ func (c *cluster) reset() {
 		"rules":      `nft list tables | grep -i kube; iptables-save | grep -E "^:(KUBE|CNI)-"`,
 		"links":      `ip -o link | grep -E "cni0|veth"`,
 		"containers": `ctr -n k8s.io containers ls -q`,
-		"cgroups":    `find /sys/fs/cgroup -maxdepth 3 -name "kubepods*"`,
+		// Where cgroups are v1 the machine shares them with this host, and with
+		// a cluster there: only those of this cluster's own pods count.
+		"cgroups": `for uid in ` + uids + `; do find /sys/fs/cgroup -maxdepth 5 -name "*$uid*"; done`,
 	} {
 		out, err := c.m.run(c.ctx, "sh", "-c", script+"; true")
 		if err != nil || strings.TrimSpace(out) != "" {

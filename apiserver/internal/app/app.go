@@ -176,7 +176,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		types[i] = corev1.NodeAddressType(t)
 	}
 	lazy := &lazyAPI{}
-	hooks := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
+	allocator := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
 		})
@@ -184,7 +184,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: applyconfigurations.NewTypeConverter(s.scheme), Store: s.store, Hub: s.hub,
-		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks,
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})

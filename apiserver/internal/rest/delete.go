@@ -210,7 +210,14 @@ func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcach
 			return nil, false, err
 		}
 		a.deps.Hooks.AfterDelete(q.ctx(), q.res.Kind, obj)
-		return &watchcache.Entry{Key: current.Key, Value: current.Value, Rev: rev}, true, nil
+		value := current.Value
+		if q.res.Strategy.GraceSeconds != nil {
+			// A kind that ends gracefully is answered as it ended.
+			if value, err = a.encodeStored(q.res, ended(obj)); err != nil {
+				return nil, false, err
+			}
+		}
+		return &watchcache.Entry{Key: current.Key, Value: value, Rev: rev}, true, nil
 	}
 	value, err := a.encodeStored(q.res, obj)
 	if err != nil {
@@ -221,6 +228,20 @@ func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcach
 	}
 	rev, err := a.deps.Store.Update(q.ctx(), q.res.Prefix+current.Key, value, current.Rev, a.ttl(q.res.Kind))
 	return &watchcache.Entry{Key: current.Key, Value: value, Rev: rev}, false, err
+}
+
+// ended marks an object that was deleted at once.
+func ended(obj runtime.Object) runtime.Object {
+	m := obj.(metav1.Object)
+	if m.GetDeletionTimestamp() == nil {
+		at, none := now(), int64(0)
+		m.SetDeletionTimestamp(&at)
+		m.SetDeletionGracePeriodSeconds(&none)
+		if m.GetGeneration() > 0 {
+			m.SetGeneration(m.GetGeneration() + 1)
+		}
+	}
+	return obj
 }
 
 // sameDeletion is whether a repeated deletion changes nothing.

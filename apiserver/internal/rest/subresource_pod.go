@@ -72,7 +72,7 @@ func success(w http.ResponseWriter, q *request, code int) {
 	if f.as != "" {
 		f = form{media: mediaJSON}
 	}
-	writeStatus(w, f, code, &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})
+	writeStatus(w, f, code, &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: int32(code)}) //nolint:gosec // an HTTP status
 }
 
 // bind assigns a pod to a node: what the scheduler does.
@@ -135,7 +135,7 @@ func (q *request) assign(p *corev1.Pod, b *corev1.Binding) (runtime.Object, erro
 	for k, v := range b.Annotations {
 		p.Annotations[k] = v
 	}
-	setPodCondition(&p.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation})
+	setPodCondition(&p.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 	return p, nil
 }
 

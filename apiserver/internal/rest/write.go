@@ -181,13 +181,13 @@ func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Obj
 	if k.Strategy.Validate != nil {
 		errs = append(errs, k.Strategy.Validate(obj)...)
 	}
-	if len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupVersionKind.GroupKind(), m.GetName(), errs)
-	}
 	if k.Strategy.Warn != nil {
 		for _, text := range k.Strategy.Warn(obj, nil) {
 			q.warn(text)
 		}
+	}
+	if len(errs) > 0 {
+		return nil, invalidObject(k, m.GetName(), errs)
 	}
 	if err := a.admitValidate(q, at); err != nil {
 		return nil, err
@@ -208,6 +208,16 @@ func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Obj
 		return nil, apierrors.NewAlreadyExists(k.GroupResource(), m.GetName())
 	}
 	return e, err
+}
+
+// invalidObject is a 422 with each field's error. Events are named without
+// their group, as upstream's shared strategy has it.
+func invalidObject(k *resource.Kind, name string, errs field.ErrorList) error {
+	gk := k.GroupVersionKind.GroupKind()
+	if gk.Group == "events.k8s.io" {
+		gk.Group = ""
+	}
+	return apierrors.NewInvalid(gk, name, errs)
 }
 
 // ttl is how long objects of a kind live, 0 for ever.
@@ -484,7 +494,7 @@ func (a *API) commitUpdate(q *request, sub string, at *admission.Attributes, obj
 	k := q.res.Kind
 	m := obj.(metav1.Object)
 	if errs := validateUpdate(k, sub, obj, old); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.GroupVersionKind.GroupKind(), m.GetName(), errs)
+		return nil, invalidObject(k, m.GetName(), errs)
 	}
 	if k.Strategy.Warn != nil && sub == "" {
 		for _, text := range k.Strategy.Warn(obj, old) {
