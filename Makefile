@@ -25,7 +25,8 @@ up: ## build all and bring a cluster up on this machine (root)
 	@hack/up.sh
 
 down: ## remove the cluster from this machine (root)
-	@$(MAKE) --no-print-directory ctl && $(BIN)/ctl reset --force
+	@[ -x $(BIN)/ctl ] || $(MAKE) --no-print-directory ctl
+	@$(BIN)/ctl reset --force
 
 build: $(COMPONENTS) ctl ## build the binaries into bin/
 

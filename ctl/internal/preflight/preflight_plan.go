@@ -31,7 +31,6 @@ type Facts struct {
 	Missing        []string
 	Kubelet        string
 	Swap           bool
-	NodeName       string
 	LocalAddresses []string
 	// NoBridgeFilter is whether the kernel neither has nor can load br_netfilter.
 	NoBridgeFilter bool
