@@ -58,6 +58,7 @@ func eventV1() Strategy {
 func ipAddress() Strategy {
 	return Strategy{Validate: checked(validateIPAddress), ValidateUpdate: checked2(validateIPAddressUpdate), ValidName: addressName}
 }
+
 func serviceCIDR() Strategy {
 	return Strategy{Validate: checked(validateServiceCIDR), Unconditional: true}
 }
@@ -106,6 +107,7 @@ func rbacName(name string, _ bool) []string { return path.IsValidPathSegmentName
 func role() Strategy {
 	return Strategy{Validate: checked(validateRole), Unconditional: true, ValidName: rbacName}
 }
+
 func clusterRole() Strategy {
 	return Strategy{Validate: checked(validateClusterRole), Unconditional: true, ValidName: rbacName}
 }
@@ -163,6 +165,7 @@ func csiNode() Strategy {
 func csiStorageCapacity() Strategy {
 	return Strategy{Validate: checked(validateCapacity), ValidateUpdate: checked2(validateCapacityUpdate), Unconditional: true}
 }
+
 func volumeAttachment() Strategy {
 	return Strategy{Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
 }

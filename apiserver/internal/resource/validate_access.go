@@ -148,8 +148,10 @@ func validateBudgetStatus(b, _ *policyv1.PodDisruptionBudget) field.ErrorList {
 	s, p := &b.Status, root("status")
 	c.add(unversioned.ValidateConditions(s.Conditions, p.Child("conditions")))
 	c.counts(p, []count{
-		{"disruptionsAllowed", int64(s.DisruptionsAllowed), false}, {"currentHealthy", int64(s.CurrentHealthy), false},
-		{"desiredHealthy", int64(s.DesiredHealthy), false}, {"expectedPods", int64(s.ExpectedPods), false},
+		{"disruptionsAllowed", int64(s.DisruptionsAllowed), false},
+		{"currentHealthy", int64(s.CurrentHealthy), false},
+		{"desiredHealthy", int64(s.DesiredHealthy), false},
+		{"expectedPods", int64(s.ExpectedPods), false},
 	})
 	return c.list
 }

@@ -78,8 +78,12 @@ func (c *checks) jobSpec(s *batchv1.JobSpec, p *field.Path) {
 		name  string
 		value *int32
 	}{
-		{"parallelism", s.Parallelism}, {"completions", s.Completions}, {"backoffLimit", s.BackoffLimit}, {"ttlSecondsAfterFinished", s.TTLSecondsAfterFinished},
-		{"backoffLimitPerIndex", s.BackoffLimitPerIndex}, {"maxFailedIndexes", s.MaxFailedIndexes},
+		{"parallelism", s.Parallelism},
+		{"completions", s.Completions},
+		{"backoffLimit", s.BackoffLimit},
+		{"ttlSecondsAfterFinished", s.TTLSecondsAfterFinished},
+		{"backoffLimitPerIndex", s.BackoffLimitPerIndex},
+		{"maxFailedIndexes", s.MaxFailedIndexes},
 	} {
 		if f.value != nil {
 			c.nonNegative(p.Child(f.name), int64(*f.value))

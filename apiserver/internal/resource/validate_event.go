@@ -96,9 +96,15 @@ func validateEventV1Update(e, old *eventsv1.Event) field.ErrorList {
 		name   string
 		v, old any
 	}{
-		{"involvedObject", e.Regarding, old.Regarding}, {"reason", e.Reason, old.Reason}, {"message", e.Note, old.Note},
-		{"source", e.DeprecatedSource, old.DeprecatedSource}, {"count", e.DeprecatedCount, old.DeprecatedCount}, {"type", e.Type, old.Type},
-		{"action", e.Action, old.Action}, {"related", e.Related, old.Related}, {"reportingController", e.ReportingController, old.ReportingController},
+		{"involvedObject", e.Regarding, old.Regarding},
+		{"reason", e.Reason, old.Reason},
+		{"message", e.Note, old.Note},
+		{"source", e.DeprecatedSource, old.DeprecatedSource},
+		{"count", e.DeprecatedCount, old.DeprecatedCount},
+		{"type", e.Type, old.Type},
+		{"action", e.Action, old.Action},
+		{"related", e.Related, old.Related},
+		{"reportingController", e.ReportingController, old.ReportingController},
 		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
 	} {
 		c.same(root(f.name), f.v, f.old)

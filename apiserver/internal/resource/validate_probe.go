@@ -32,8 +32,11 @@ func (v *podScope) probe(b *corev1.Probe, p *field.Path, once bool) {
 		name  string
 		value int32
 	}{
-		{"initialDelaySeconds", b.InitialDelaySeconds}, {"timeoutSeconds", b.TimeoutSeconds}, {"periodSeconds", b.PeriodSeconds},
-		{"successThreshold", b.SuccessThreshold}, {"failureThreshold", b.FailureThreshold},
+		{"initialDelaySeconds", b.InitialDelaySeconds},
+		{"timeoutSeconds", b.TimeoutSeconds},
+		{"periodSeconds", b.PeriodSeconds},
+		{"successThreshold", b.SuccessThreshold},
+		{"failureThreshold", b.FailureThreshold},
 	} {
 		v.nonNegative(p.Child(f.name), int64(f.value))
 	}

@@ -305,10 +305,17 @@ func (c *checks) windowsPod(s *corev1.PodSpec, p *field.Path) {
 	}
 	if x := s.SecurityContext; x != nil {
 		forbid(p.Child("securityContext"), []linuxOnly{
-			{"appArmorProfile", x.AppArmorProfile != nil}, {"seLinuxOptions", x.SELinuxOptions != nil}, {"seccompProfile", x.SeccompProfile != nil},
-			{"fsGroup", x.FSGroup != nil}, {"fsGroupChangePolicy", x.FSGroupChangePolicy != nil}, {"sysctls", len(x.Sysctls) > 0},
-			{"runAsUser", x.RunAsUser != nil}, {"runAsGroup", x.RunAsGroup != nil}, {"supplementalGroups", x.SupplementalGroups != nil},
-			{"supplementalGroupsPolicy", x.SupplementalGroupsPolicy != nil}, {"seLinuxChangePolicy", x.SELinuxChangePolicy != nil},
+			{"appArmorProfile", x.AppArmorProfile != nil},
+			{"seLinuxOptions", x.SELinuxOptions != nil},
+			{"seccompProfile", x.SeccompProfile != nil},
+			{"fsGroup", x.FSGroup != nil},
+			{"fsGroupChangePolicy", x.FSGroupChangePolicy != nil},
+			{"sysctls", len(x.Sysctls) > 0},
+			{"runAsUser", x.RunAsUser != nil},
+			{"runAsGroup", x.RunAsGroup != nil},
+			{"supplementalGroups", x.SupplementalGroups != nil},
+			{"supplementalGroupsPolicy", x.SupplementalGroupsPolicy != nil},
+			{"seLinuxChangePolicy", x.SELinuxChangePolicy != nil},
 		})
 	}
 	forbid(p, []linuxOnly{
@@ -317,10 +324,16 @@ func (c *checks) windowsPod(s *corev1.PodSpec, p *field.Path) {
 	eachContainer(s, p, func(x *corev1.Container, at *field.Path) {
 		if x := x.SecurityContext; x != nil {
 			forbid(at.Child("securityContext"), []linuxOnly{
-				{"appArmorProfile", x.AppArmorProfile != nil}, {"seLinuxOptions", x.SELinuxOptions != nil}, {"seccompProfile", x.SeccompProfile != nil},
-				{"capabilities", x.Capabilities != nil}, {"readOnlyRootFilesystem", x.ReadOnlyRootFilesystem != nil}, {"privileged", x.Privileged != nil},
-				{"allowPrivilegeEscalation", x.AllowPrivilegeEscalation != nil}, {"procMount", x.ProcMount != nil},
-				{"runAsUser", x.RunAsUser != nil}, {"runAsGroup", x.RunAsGroup != nil},
+				{"appArmorProfile", x.AppArmorProfile != nil},
+				{"seLinuxOptions", x.SELinuxOptions != nil},
+				{"seccompProfile", x.SeccompProfile != nil},
+				{"capabilities", x.Capabilities != nil},
+				{"readOnlyRootFilesystem", x.ReadOnlyRootFilesystem != nil},
+				{"privileged", x.Privileged != nil},
+				{"allowPrivilegeEscalation", x.AllowPrivilegeEscalation != nil},
+				{"procMount", x.ProcMount != nil},
+				{"runAsUser", x.RunAsUser != nil},
+				{"runAsGroup", x.RunAsGroup != nil},
 			})
 		}
 	})

@@ -92,13 +92,17 @@ func TestValidatePod(t *testing.T) {
 	}{
 		"valid":        {func(*corev1.Pod) {}, nil},
 		"no container": {func(p *corev1.Pod) { p.Spec.Containers = nil }, []string{"spec.containers: Required value"}},
-		"two of a name": {func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0]) },
-			[]string{`spec.containers[1].name: Duplicate value: "c"`}},
+		"two of a name": {
+			func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, p.Spec.Containers[0]) },
+			[]string{`spec.containers[1].name: Duplicate value: "c"`},
+		},
 		"mount of no volume": {func(p *corev1.Pod) {
 			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
 		}, []string{`spec.containers[0].volumeMounts[0].name: Not found: "v"`}},
-		"restart policy": {func(p *corev1.Pod) { p.Spec.RestartPolicy = "Maybe" },
-			[]string{`spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "OnFailure", "Never"`}},
+		"restart policy": {
+			func(p *corev1.Pod) { p.Spec.RestartPolicy = "Maybe" },
+			[]string{`spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "OnFailure", "Never"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}

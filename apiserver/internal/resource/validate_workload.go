@@ -363,8 +363,11 @@ func validateReplicaSetStatus(r, _ *appsv1.ReplicaSet) field.ErrorList {
 	c := &checks{}
 	s, p := &r.Status, root("status")
 	c.counts(p, []count{
-		{"replicas", int64(s.Replicas), false}, {"fullyLabeledReplicas", int64(s.FullyLabeledReplicas), true},
-		{"readyReplicas", int64(s.ReadyReplicas), true}, {"availableReplicas", int64(s.AvailableReplicas), true}, {"observedGeneration", s.ObservedGeneration, false},
+		{"replicas", int64(s.Replicas), false},
+		{"fullyLabeledReplicas", int64(s.FullyLabeledReplicas), true},
+		{"readyReplicas", int64(s.ReadyReplicas), true},
+		{"availableReplicas", int64(s.AvailableReplicas), true},
+		{"observedGeneration", s.ObservedGeneration, false},
 	})
 	c.available(p, s.AvailableReplicas, s.ReadyReplicas, "readyReplicas")
 	return c.list
@@ -374,8 +377,12 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	c := &checks{}
 	s, p := &d.Status, root("status")
 	c.counts(p, []count{
-		{"replicas", int64(s.Replicas), false}, {"updatedReplicas", int64(s.UpdatedReplicas), true}, {"readyReplicas", int64(s.ReadyReplicas), true},
-		{"availableReplicas", int64(s.AvailableReplicas), true}, {"unavailableReplicas", int64(s.UnavailableReplicas), false}, {"observedGeneration", s.ObservedGeneration, false},
+		{"replicas", int64(s.Replicas), false},
+		{"updatedReplicas", int64(s.UpdatedReplicas), true},
+		{"readyReplicas", int64(s.ReadyReplicas), true},
+		{"availableReplicas", int64(s.AvailableReplicas), true},
+		{"unavailableReplicas", int64(s.UnavailableReplicas), false},
+		{"observedGeneration", s.ObservedGeneration, false},
 	})
 	c.available(p, s.AvailableReplicas, s.ReadyReplicas, "readyReplicas")
 	c.collisions(p, s.CollisionCount, old.Status.CollisionCount)
@@ -386,8 +393,12 @@ func validateStatefulSetStatus(x, old *appsv1.StatefulSet) field.ErrorList {
 	c := &checks{}
 	s, p := &x.Status, root("status")
 	c.counts(p, []count{
-		{"replicas", int64(s.Replicas), false}, {"readyReplicas", int64(s.ReadyReplicas), true}, {"currentReplicas", int64(s.CurrentReplicas), true},
-		{"updatedReplicas", int64(s.UpdatedReplicas), true}, {"availableReplicas", int64(s.AvailableReplicas), true}, {"observedGeneration", s.ObservedGeneration, false},
+		{"replicas", int64(s.Replicas), false},
+		{"readyReplicas", int64(s.ReadyReplicas), true},
+		{"currentReplicas", int64(s.CurrentReplicas), true},
+		{"updatedReplicas", int64(s.UpdatedReplicas), true},
+		{"availableReplicas", int64(s.AvailableReplicas), true},
+		{"observedGeneration", s.ObservedGeneration, false},
 	})
 	c.available(p, s.AvailableReplicas, s.ReadyReplicas, "status.readyReplicas")
 	c.collisions(p, s.CollisionCount, old.Status.CollisionCount)
@@ -398,9 +409,14 @@ func validateDaemonSetStatus(d, old *appsv1.DaemonSet) field.ErrorList {
 	c := &checks{}
 	s, p := &d.Status, root("status")
 	c.counts(p, []count{
-		{"currentNumberScheduled", int64(s.CurrentNumberScheduled), false}, {"numberMisscheduled", int64(s.NumberMisscheduled), false},
-		{"desiredNumberScheduled", int64(s.DesiredNumberScheduled), false}, {"numberReady", int64(s.NumberReady), false}, {"observedGeneration", s.ObservedGeneration, false},
-		{"updatedNumberScheduled", int64(s.UpdatedNumberScheduled), false}, {"numberAvailable", int64(s.NumberAvailable), false}, {"numberUnavailable", int64(s.NumberUnavailable), false},
+		{"currentNumberScheduled", int64(s.CurrentNumberScheduled), false},
+		{"numberMisscheduled", int64(s.NumberMisscheduled), false},
+		{"desiredNumberScheduled", int64(s.DesiredNumberScheduled), false},
+		{"numberReady", int64(s.NumberReady), false},
+		{"observedGeneration", s.ObservedGeneration, false},
+		{"updatedNumberScheduled", int64(s.UpdatedNumberScheduled), false},
+		{"numberAvailable", int64(s.NumberAvailable), false},
+		{"numberUnavailable", int64(s.NumberUnavailable), false},
 	})
 	c.collisions(p, s.CollisionCount, old.Status.CollisionCount)
 	return c.list
@@ -434,8 +450,11 @@ func validateReplicationControllerStatus(r, _ *corev1.ReplicationController) fie
 	c := &checks{}
 	s, p := &r.Status, root("status")
 	c.counts(p, []count{
-		{"replicas", int64(s.Replicas), false}, {"fullyLabeledReplicas", int64(s.FullyLabeledReplicas), true},
-		{"readyReplicas", int64(s.ReadyReplicas), true}, {"availableReplicas", int64(s.AvailableReplicas), true}, {"observedGeneration", s.ObservedGeneration, false},
+		{"replicas", int64(s.Replicas), false},
+		{"fullyLabeledReplicas", int64(s.FullyLabeledReplicas), true},
+		{"readyReplicas", int64(s.ReadyReplicas), true},
+		{"availableReplicas", int64(s.AvailableReplicas), true},
+		{"observedGeneration", s.ObservedGeneration, false},
 	})
 	c.available(p, s.AvailableReplicas, s.ReadyReplicas, "readyReplicas")
 	return c.list
