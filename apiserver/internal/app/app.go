@@ -180,7 +180,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
 		})
-	s.api = rest.New(rest.Config{
+	s.api, err = rest.New(rest.Config{
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: applyconfigurations.NewTypeConverter(s.scheme), Store: s.store, Hub: s.hub,
@@ -188,6 +188,9 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.local.api, lazy.API, id.getter.api = s.api, s.api, s.api
 	if err := s.addKinds(ctx); err != nil {
 		return nil, err

@@ -92,6 +92,8 @@ type Deps struct {
 type API struct {
 	cfg  Config
 	deps Deps
+	// partial transcodes an object's metadata alone.
+	partial *wire.Program
 
 	mu        sync.RWMutex // guards resources
 	resources map[schema.GroupVersionResource]*Resource
@@ -112,8 +114,12 @@ type Resource struct {
 }
 
 // New returns an API without resources.
-func New(cfg Config, deps Deps) *API {
-	return &API{cfg: cfg, deps: deps, resources: map[schema.GroupVersionResource]*Resource{}}
+func New(cfg Config, deps Deps) (*API, error) {
+	partial, err := wire.Compile(reflect.TypeFor[metav1.PartialObjectMetadata]())
+	if err != nil {
+		return nil, fmt.Errorf("compile the transcoder of metadata: %w", err)
+	}
+	return &API{cfg: cfg, deps: deps, partial: partial, resources: map[schema.GroupVersionResource]*Resource{}}, nil
 }
 
 // Add serves a kind from a cache; kinds with one storage share it.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,15 +22,6 @@ type protoObject interface {
 	Marshal() ([]byte, error)
 	Unmarshal([]byte) error
 }
-
-// partialProgram transcodes an object's metadata alone: PartialObjectMetadata
-// has it as field 1, as every kind does.
-func partialProgram() (*wire.Program, error) {
-	return wire.Compile(reflect.TypeFor[metav1.PartialObjectMetadata]())
-}
-
-// metadataField is the number of ObjectMeta in every kind's message.
-const metadataField = 1
 
 // encodeStored renders an object as it is stored: the envelope of its storage
 // version, without the resourceVersion, which is the store's.
@@ -113,7 +103,7 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
 	}
 	if f.as != "" {
-		return appendPartial(dst, f, raw, rv)
+		return a.appendPartial(dst, f, raw, rv)
 	}
 	if res.converts || !storedAs(e.Value, res) {
 		obj, err := a.decodeStored(res, e)
@@ -135,28 +125,15 @@ func storedAs(value []byte, res *Resource) bool {
 	return err == nil && apiVersion == res.GroupVersion().String()
 }
 
-func appendPartial(dst []byte, f form, raw []byte, rv string) ([]byte, error) {
-	meta := wire.ScanBytes(raw, metadataField)
-	body := make([]byte, 0, len(meta)+8)
-	body = append(body, metadataField<<3|2)
-	body = appendUvarint(body, uint64(len(meta)))
-	body = append(body, meta...)
-	if f.media == mediaProtobuf {
-		return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv), nil
-	}
-	program, err := partialProgram()
+func (a *API) appendPartial(dst []byte, f form, raw []byte, rv string) ([]byte, error) {
+	body, err := wire.AppendMetadataOnly(nil, raw)
 	if err != nil {
 		return nil, err
 	}
-	return program.AppendJSON(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv)
-}
-
-func appendUvarint(dst []byte, v uint64) []byte {
-	for v >= 0x80 {
-		dst = append(dst, byte(v)|0x80)
-		v >>= 7
+	if f.media == mediaProtobuf {
+		return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv), nil
 	}
-	return append(dst, byte(v))
+	return a.partial.AppendJSON(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv)
 }
 
 // appendTyped renders an object that is not stored, such as a review or a
