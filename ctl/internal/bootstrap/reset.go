@@ -44,7 +44,7 @@ func Reset(ctx context.Context, d Deps, o ResetOptions) error {
 	step("stop the kubelet", host.StopKubelet(ctx, state))
 	step("pods", r.removePods(ctx, o.CRISocket))
 	step("unmount", host.Unmount(KubeletDir))
-	host.RemoveCgroups()
+	host.RemoveCgroups(0)
 	host.RemoveProxyRules(ctx)
 	host.RemoveNetworkRules(ctx)
 	host.RemoveNetwork(ctx)
@@ -66,7 +66,7 @@ func Reset(ctx context.Context, d Deps, o ResetOptions) error {
 	removeLogs()
 	step("remove what ctl made", state.RemoveOwn())
 	host.RemoveNetwork(ctx) // the folders that are empty now
-	host.RemoveCgroups()
+	host.RemoveCgroups(5 * time.Second)
 	if len(errs) > 0 {
 		return fmt.Errorf("%d of it failed; `ctl reset` may be run again: %w", len(errs), errors.Join(errs...))
 	}

@@ -38,43 +38,68 @@ func Unmount(dir string) error {
 	return errors.Join(errs...)
 }
 
-// RemoveCgroups removes the kubelet's cgroups, those of pods that are gone. v1 and v2, both drivers.
-func RemoveCgroups() {
-	var roots []string
-	for _, pattern := range []string{"/sys/fs/cgroup/kubepods*", "/sys/fs/cgroup/*/kubepods*", "/sys/fs/cgroup/kubelet", "/sys/fs/cgroup/*/kubelet"} {
-		found, _ := filepath.Glob(pattern)
-		roots = append(roots, found...)
-	}
-	for _, root := range roots {
-		removeCgroup(root)
-	}
-}
+// cgroupRetry is the pause between two tries to remove cgroups.
+const cgroupRetry = 50 * time.Millisecond
 
-// How long a cgroup may take to empty: the kernel reaps its last processes in
-// its own time.
-const (
-	cgroupPatience = 5 * time.Second
-	cgroupRetry    = 50 * time.Millisecond
-)
-
-// removeCgroup removes a tree of cgroups, from its leaves on.
-func removeCgroup(root string) {
-	for deadline := time.Now().Add(cgroupPatience); ; time.Sleep(cgroupRetry) {
-		var dirs []string
-		_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
+// RemoveCgroups removes the kubelet's cgroups, those of pods that are gone. v1 and v2, both drivers. It tries until
+// they are gone or the patience is over: the kernel reaps a pod's last processes in its own time.
+func RemoveCgroups(patience time.Duration) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(cgroupRetry) {
+		left := 0
+		for _, pattern := range []string{"/sys/fs/cgroup/kubepods*", "/sys/fs/cgroup/*/kubepods*", "/sys/fs/cgroup/kubelet", "/sys/fs/cgroup/*/kubelet"} {
+			found, _ := filepath.Glob(pattern)
+			for _, root := range found {
+				left += removeCgroup(root)
 			}
-			return nil
-		})
-		slices.Reverse(dirs)
-		for _, d := range dirs {
-			_ = syscall.Rmdir(d)
 		}
-		if _, err := os.Stat(root); err != nil || time.Now().After(deadline) {
+		if left == 0 || time.Now().After(deadline) {
 			return
 		}
 	}
+}
+
+// removeCgroup removes what nobody uses of a tree of cgroups, from its leaves on, and says how many it could not remove.
+func removeCgroup(root string) int {
+	var dirs []string
+	_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	left := len(dirs)
+	for _, d := range unused(dirs, hasProcesses) {
+		if err := syscall.Rmdir(d); err == nil || errors.Is(err, syscall.ENOENT) {
+			left--
+		}
+	}
+	return left
+}
+
+// unused selects the cgroups below which no process is, the deepest first. dirs are in the order of a walk. Those above
+// the pods' are left where the tree is in use: it is then another kubelet's too.
+func unused(dirs []string, used func(string) bool) []string {
+	busy := map[string]bool{}
+	for _, d := range dirs {
+		if !used(d) {
+			continue
+		}
+		for p := d; strings.HasPrefix(p, dirs[0]); p = filepath.Dir(p) {
+			busy[p] = true
+		}
+	}
+	var out []string
+	for _, d := range slices.Backward(dirs) {
+		if !busy[d] && (!busy[dirs[0]] || strings.Contains(d, "/pod") || strings.Contains(d, "-pod")) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func hasProcesses(dir string) bool {
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return err != nil || len(data) > 0
 }
 
 // RemoveProxyRules removes what kube-proxy wrote: its nftables tables, and the KUBE- chains of iptables.
