@@ -59,3 +59,18 @@ COMMIT
 		t.Errorf("nothing selected, but %q", got)
 	}
 }
+
+func TestUnusedCgroups(t *testing.T) {
+	dirs := []string{"/c/kubepods", "/c/kubepods/besteffort", "/c/kubepods/besteffort/poda", "/c/kubepods/burstable", "/c/kubepods/burstable/podb", "/c/kubepods/burstable/podb/x"}
+	for name, tc := range map[string]struct {
+		used string
+		want []string
+	}{
+		"none": {"", []string{dirs[5], dirs[4], dirs[3], dirs[2], dirs[1], dirs[0]}},
+		"one":  {dirs[5], []string{dirs[2]}},
+	} {
+		if d := cmp.Diff(tc.want, unused(dirs, func(p string) bool { return p == tc.used })); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
