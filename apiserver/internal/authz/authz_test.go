@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -204,9 +205,40 @@ func (m memory) Create(_ context.Context, o runtime.Object) error { m[key(o)] = 
 func (m memory) Update(_ context.Context, o runtime.Object) error { m[key(o)] = o; return nil }
 func (m memory) Delete(_ context.Context, o runtime.Object) error { delete(m, key(o)); return nil }
 
+// guarded is a memory for several goroutines.
+type guarded struct {
+	mu sync.Mutex // guards memory
+	memory
+}
+
+func (g *guarded) Get(ctx context.Context, into runtime.Object) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.memory.Get(ctx, into)
+}
+
+func (g *guarded) Create(ctx context.Context, o runtime.Object) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.memory.Create(ctx, o)
+}
+
+func (g *guarded) Update(ctx context.Context, o runtime.Object) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.memory.Update(ctx, o)
+}
+
+func (g *guarded) Delete(ctx context.Context, o runtime.Object) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.memory.Delete(ctx, o)
+}
+
 func TestReconcile(t *testing.T) {
 	m := memory{}
-	if err := Reconcile(t.Context(), m); err != nil {
+	s := &guarded{memory: m}
+	if err := Reconcile(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	if len(m) != len(Defaults()) || len(m) < 140 {
@@ -218,7 +250,7 @@ func TestReconcile(t *testing.T) {
 	protected.Rules, protected.Annotations[rbacv1.AutoUpdateAnnotationKey] = nil, "false"
 	m["ClusterRoleBinding//system:kube-dns"].(*rbacv1.ClusterRoleBinding).RoleRef.Name = "other"
 	delete(m, "Role/kube-system/system:controller:token-cleaner")
-	if err := Reconcile(t.Context(), m); err != nil {
+	if err := Reconcile(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	got := m["ClusterRole//system:basic-user"].(*rbacv1.ClusterRole).Rules

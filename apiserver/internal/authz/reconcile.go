@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -43,15 +44,26 @@ func Defaults() []runtime.Object {
 	return out
 }
 
+// reconciling bounds the default objects that are looked at at one time: the store commits what comes together at once.
+const reconciling = 16
+
 // Reconcile creates the default objects that are missing and adds to the others what they lack; nothing is removed
-// from them. An object annotated with autoupdate "false" is left as it is. All are tried; the errors are joined.
+// from them. An object annotated with autoupdate "false" is left as it is. All are tried; the errors are joined. The
+// store is used by several goroutines.
 func Reconcile(ctx context.Context, s Store) error {
-	var errs []error
-	for _, want := range Defaults() {
-		if err := reconcile(ctx, s, want); err != nil {
-			errs = append(errs, fmt.Errorf("reconcile %T %s: %w", want, want.(metav1.Object).GetName(), err))
-		}
+	wants := Defaults()
+	errs := make([]error, len(wants))
+	var g errgroup.Group
+	g.SetLimit(reconciling)
+	for i, want := range wants {
+		g.Go(func() error {
+			if err := reconcile(ctx, s, want); err != nil {
+				errs[i] = fmt.Errorf("reconcile %T %s: %w", want, want.(metav1.Object).GetName(), err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // the errors are in errs
 	return errors.Join(errs...)
 }
 
