@@ -25,6 +25,10 @@ if [ "${1:-}" = test ]; then
   want systemd-container /usr/bin/systemd-nspawn
   want procps /usr/bin/pgrep
 fi
+if [ "${1:-}" = test ]; then # the cluster test boots a machine of its own
+  want debootstrap /usr/sbin/debootstrap
+  want systemd-container /usr/bin/systemd-nspawn
+fi
 if [ ${#need[@]} -eq 0 ]; then
   exit 0
 fi
