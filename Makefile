@@ -17,7 +17,7 @@ GOBUILD    := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "$(LDF
 TOOLS      := bin/tools
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps testdeps test unit e2e race lint fuzz bench gen check tools $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e race lint fuzz bench gen check tools $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -55,9 +55,6 @@ testdeps:
 	@hack/deps.sh test
 
 test: testdeps unit e2e ## every test: the modules' and the cluster test (root)
-
-testdeps:
-	@hack/deps.sh test
 
 unit: ## the tests of every module
 	@for m in $(MODULES); do hack/step.sh "test $$m" env -C $$m go test ./... ; done
