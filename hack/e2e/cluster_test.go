@@ -98,6 +98,7 @@ func TestCluster(t *testing.T) {
 		{"an image that is not there", wrongImage},
 		{"a pod that fits nowhere", unschedulable},
 		{"introspection", introspection},
+		{"the tour", tour},
 		{"the kubelet is killed", kubeletKilled},
 	} {
 		ok := t.Run(scenario.name, func(t *testing.T) {
