@@ -91,19 +91,24 @@ func (c *Checks) handler(root string, keep func(Check) bool) http.Handler {
 			one = r.URL.Path[len(root)+2:]
 		}
 		excluded := r.URL.Query()["exclude"]
+		unmatched := slices.Clone(excluded)
 		results := c.Run(r.Context(), func(check Check) bool {
-			return keep(check) && (one == "" || one == check.Name) && !slices.Contains(excluded, check.Name)
+			if !keep(check) || one != "" && one != check.Name {
+				return false
+			}
+			unmatched = slices.DeleteFunc(unmatched, func(name string) bool { return name == check.Name })
+			return !slices.Contains(excluded, check.Name)
 		})
 		if one != "" && len(results) == 0 {
 			http.NotFound(w, r)
 			return
 		}
 		_, verbose := r.URL.Query()["verbose"]
-		writeResults(w, root, results, excluded, verbose)
+		writeResults(w, root, results, unmatched, verbose)
 	})
 }
 
-func writeResults(w http.ResponseWriter, root string, results []Result, excluded []string, verbose bool) {
+func writeResults(w http.ResponseWriter, root string, results []Result, unmatched []string, verbose bool) {
 	var b bytes.Buffer
 	failed := false
 	for _, res := range results {
@@ -126,8 +131,8 @@ func writeResults(w http.ResponseWriter, root string, results []Result, excluded
 		_, _ = w.Write([]byte("ok"))
 		return
 	}
-	if len(excluded) > 0 {
-		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %q\n", excluded)
+	if len(unmatched) > 0 {
+		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %q\n", unmatched)
 	}
 	fmt.Fprintf(&b, "%s check passed\n", root)
 	_, _ = w.Write(b.Bytes())

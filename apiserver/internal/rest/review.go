@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -14,6 +15,7 @@ import (
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/store"
 )
 
 // Virtual is a resource that is not stored.
@@ -84,7 +86,7 @@ func (a *API) componentStatus(w http.ResponseWriter, q *request) error {
 		ObjectMeta: metav1.ObjectMeta{Name: "etcd-0"},
 		Conditions: []corev1.ComponentCondition{{Type: corev1.ComponentHealthy, Status: corev1.ConditionTrue, Message: "ok"}},
 	}
-	if _, _, err := a.deps.Store.Get(q.ctx(), "/health"); err != nil && statusOf(err).Code == http.StatusGatewayTimeout {
+	if _, _, err := a.deps.Store.Get(q.ctx(), "/health"); err != nil && !errors.Is(err, store.ErrNotFound) {
 		healthy.Conditions[0].Status, healthy.Conditions[0].Message = corev1.ConditionFalse, err.Error()
 	}
 	if q.info.Verb == "get" {
