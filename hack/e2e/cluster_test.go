@@ -82,7 +82,7 @@ func TestCluster(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
 	defer cancel()
-	m := bootMachine(ctx, t, "fse2e", binaries)
+	m := bootMachine(ctx, t, machineName, binaries)
 	c := &cluster{t: t, ctx: ctx, m: m}
 	c.bringUp()
 	for _, scenario := range []struct {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -23,8 +24,16 @@ const (
 	cache = "/var/cache/flagship"
 	// rootName changes with what is in the root.
 	rootName = "rootfs-2"
-	// The machine's own network: one link to this host.
-	hostAddress, machineAddress = "198.18.51.1", "198.18.51.2"
+)
+
+// The machines' own network: one link to this host each. FLAGSHIP_E2E_NET, a
+// number below 256, moves it, so that two runs can be on one host.
+var (
+	network        = cmp.Or(os.Getenv("FLAGSHIP_E2E_NET"), "51")
+	machineName    = "fse2e" + network
+	hostAddress    = "198.18." + network + ".1"
+	machineAddress = "198.18." + network + ".2"
+	secondAddress  = "198.18." + network + ".4"
 )
 
 // machine is a booted test host.

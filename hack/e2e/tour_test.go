@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// secondName and secondAddress are the second machine's, which the tour's last
-// part joins to the cluster.
-const secondName, secondAddress = "node-2", "198.18.51.4"
+// secondName is the second machine's, which the tour's last part joins to the
+// cluster.
+const secondName = "node-2"
 
 // block is one ```sh block of the tour.
 type block struct {
@@ -175,7 +175,7 @@ func secondMachine(c *cluster) *machine {
 		_, _ = sh(context.Background(), "ip", "link", "del", bridge)
 		_, _ = sh(context.Background(), "ip", "addr", "replace", hostAddress+"/30", "dev", "ve-"+c.m.name)
 	})
-	m := bootMachine(c.ctx, c.t, c.m.name+"2", binaries)
+	m := bootMachine(c.ctx, c.t, c.m.name+"-2", binaries)
 	for _, name := range []string{m.name, c.m.name} {
 		link("addr", "flush", "dev", "ve-"+name)
 		link("link", "set", "ve-"+name, "master", bridge)
