@@ -149,7 +149,7 @@ func (d *document) list(s *Set) []Option {
 	out := make([]Option, 0, len(values))
 	for path, value := range values {
 		o := Option{Name: path, Value: value, Default: d.defaults[path], Origin: d.origins[path]}
-		if flag := s.bound[path]; flag != "" && s.fs.Changed(flag) {
+		if flag := s.flagOf(path); flag != "" && s.fs.Changed(flag) {
 			o.Origin = Origin{Kind: Flag}
 		}
 		out = append(out, o)

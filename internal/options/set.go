@@ -1,6 +1,7 @@
 package options
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -117,9 +118,44 @@ func (s *Set) Inert(name string, kind InertKind, why string) {
 // Secret hides the value of a flag in List.
 func (s *Set) Secret(name string) { s.secret[name] = true }
 
-// Bind says that a flag overrides a key of the configuration file, so that the
-// key's origin is the flag where the flag is given.
+// Bind says that a flag and a key of the configuration file set one value, so
+// that the origin of both is the flag where it is given, and else the file.
+// A key that holds a list or a map stands for all that is below it.
 func (s *Set) Bind(flag, path string) { s.bound[path] = flag }
+
+// flagOf is the flag that a key, or what the key is a part of, is bound to.
+func (s *Set) flagOf(path string) string {
+	for path != "" {
+		if flag := s.bound[path]; flag != "" {
+			return flag
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return ""
+}
+
+// fromFiles is what the files say of the flags that are bound to keys, by flag:
+// of a list or a map the origin of its first line, of a single value that too.
+func (s *Set) fromFiles() map[string]Option {
+	out := map[string]Option{}
+	for _, d := range s.docs {
+		values, _ := flatten(d.into) // Document has done it before
+		for path, origin := range d.origins {
+			flag := s.flagOf(path)
+			old, ok := out[flag]
+			later := old.Origin.Source == origin.Source && old.Origin.Line < origin.Line || old.Origin.Kind > origin.Kind
+			if flag == "" || ok && later {
+				continue
+			}
+			o := Option{Origin: origin}
+			if s.bound[path] == flag {
+				o.Value = values[path]
+			}
+			out[flag] = o
+		}
+	}
+	return out
+}
 
 // Parse reads the arguments. An error is one line that names the flag.
 // It returns ErrHelp after printing usage to out for --help.
@@ -170,10 +206,14 @@ func (s *Set) WarnInert(log *zap.Logger) {
 // then the keys of the configuration files.
 func (s *Set) List() []Option {
 	var out []Option
+	files := s.fromFiles()
 	s.fs.VisitAll(func(f *pflag.Flag) {
 		o := Option{Name: "--" + f.Name, Value: f.Value.String(), Default: f.DefValue, Inert: s.inert[f.Name]}
-		if f.Changed {
+		if file, ok := files[f.Name]; f.Changed {
 			o.Origin.Kind = Flag
+		} else if ok {
+			o.Origin = file.Origin
+			o.Value = cmp.Or(file.Value, o.Value)
 		}
 		if s.secret[f.Name] && o.Value != "" {
 			o.Value = "(hidden)"

@@ -35,7 +35,9 @@ func TestOriginOfEachValue(t *testing.T) {
 	s.Flags().StringSliceVar(&c.Paths, "paths", nil, "")
 	s.Flags().String("name", "x", "")
 	s.Inert("cloud-provider", InertString, "there is no cloud provider")
-	s.Bind("paths", "paths[0]")
+	s.Flags().IntVar(&c.Leader.Seconds, "leader-seconds", c.Leader.Seconds, "")
+	s.Bind("paths", "paths")
+	s.Bind("leader-seconds", "leader.seconds")
 	if err := s.Parse([]string{"--paths=/flag", "--cloud-provider=external"}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +50,7 @@ func TestOriginOfEachValue(t *testing.T) {
 	}
 	want := []Option{
 		{Name: "--cloud-provider", Value: "[external]", Default: "[]", Origin: Origin{Kind: Flag}, Inert: "there is no cloud provider"},
+		{Name: "--leader-seconds", Value: "20", Default: "15", Origin: Origin{Kind: File, Source: path, Line: 3}},
 		{Name: "--name", Value: "x", Default: "x"},
 		{Name: "--paths", Value: "[/flag]", Default: "[]", Origin: Origin{Kind: Flag}},
 		{Name: "bindAddress", Value: "0.0.0.0", Default: "0.0.0.0"},

@@ -10,22 +10,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func (c *Config) durations() map[string]*time.Duration {
+// duration is a flag that sets a duration of the configuration file.
+type duration struct {
+	flag, path string
+	at         *time.Duration
+}
+
+func (c *Config) durations() []duration {
 	k := c.Kubelet
-	return map[string]*time.Duration{
-		"sync-frequency":                               &k.SyncFrequency.Duration,
-		"file-check-frequency":                         &k.FileCheckFrequency.Duration,
-		"http-check-frequency":                         &k.HTTPCheckFrequency.Duration,
-		"authorization-webhook-cache-authorized-ttl":   &k.Authorization.Webhook.CacheAuthorizedTTL.Duration,
-		"authorization-webhook-cache-unauthorized-ttl": &k.Authorization.Webhook.CacheUnauthorizedTTL.Duration,
-		"streaming-connection-idle-timeout":            &k.StreamingConnectionIdleTimeout.Duration,
-		"node-status-update-frequency":                 &k.NodeStatusUpdateFrequency.Duration,
-		"minimum-image-ttl-duration":                   &k.ImageMinimumGCAge.Duration,
-		"volume-stats-agg-period":                      &k.VolumeStatsAggPeriod.Duration,
-		"cpu-manager-reconcile-period":                 &k.CPUManagerReconcilePeriod.Duration,
-		"runtime-request-timeout":                      &k.RuntimeRequestTimeout.Duration,
-		"eviction-pressure-transition-period":          &k.EvictionPressureTransitionPeriod.Duration,
-		"cpu-cfs-quota-period":                         &k.CPUCFSQuotaPeriod.Duration,
+	return []duration{
+		{"sync-frequency", "syncFrequency", &k.SyncFrequency.Duration},
+		{"file-check-frequency", "fileCheckFrequency", &k.FileCheckFrequency.Duration},
+		{"http-check-frequency", "httpCheckFrequency", &k.HTTPCheckFrequency.Duration},
+		{"authorization-webhook-cache-authorized-ttl", "authorization.webhook.cacheAuthorizedTTL", &k.Authorization.Webhook.CacheAuthorizedTTL.Duration},
+		{"authorization-webhook-cache-unauthorized-ttl", "authorization.webhook.cacheUnauthorizedTTL", &k.Authorization.Webhook.CacheUnauthorizedTTL.Duration},
+		{"streaming-connection-idle-timeout", "streamingConnectionIdleTimeout", &k.StreamingConnectionIdleTimeout.Duration},
+		{"node-status-update-frequency", "nodeStatusUpdateFrequency", &k.NodeStatusUpdateFrequency.Duration},
+		{"minimum-image-ttl-duration", "imageMinimumGCAge", &k.ImageMinimumGCAge.Duration},
+		{"volume-stats-agg-period", "volumeStatsAggPeriod", &k.VolumeStatsAggPeriod.Duration},
+		{"cpu-manager-reconcile-period", "cpuManagerReconcilePeriod", &k.CPUManagerReconcilePeriod.Duration},
+		{"runtime-request-timeout", "runtimeRequestTimeout", &k.RuntimeRequestTimeout.Duration},
+		{"eviction-pressure-transition-period", "evictionPressureTransitionPeriod", &k.EvictionPressureTransitionPeriod.Duration},
+		{"cpu-cfs-quota-period", "cpuCFSQuotaPeriod", &k.CPUCFSQuotaPeriod.Duration},
 	}
 }
 
