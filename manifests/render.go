@@ -31,6 +31,8 @@ type Values struct {
 	KubeletBinary string
 	// ProxyConfig is the KubeProxyConfiguration.
 	ProxyConfig string
+	// PodNetwork is whether kube-proxy routes between the nodes' pods: there is no network plugin that does.
+	PodNetwork bool
 	// PodCIDR is the node's part of the pod network.
 	PodCIDR string
 	// Containerd is the runtime's configuration.

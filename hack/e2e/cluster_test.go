@@ -92,6 +92,7 @@ func TestCluster(t *testing.T) {
 		{"control plane", controlPlane},
 		{"a pod", onePod},
 		{"a deployment behind a service", deployment},
+		{"proxy modes", proxyModes},
 		{"two containers", twoContainers},
 		{"restart and replacement", restarts},
 		{"static pods", staticPods},
@@ -262,6 +263,53 @@ func (c *cluster) copy() {
 	if out := c.in("client", "cat", "/tmp/copy.txt"); out != "copied" {
 		c.t.Errorf("copied file: %q", out)
 	}
+}
+
+// proxyModes sends traffic through each backend of kube-proxy: ClusterIP, node
+// port, headless, session affinity.
+func proxyModes(c *cluster) {
+	c.apply(`
+apiVersion: v1
+kind: Service
+metadata: {name: sticky}
+spec:
+  type: NodePort
+  sessionAffinity: ClientIP
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30081}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless}
+spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080}]}
+`)
+	sticky := c.ctl("get", "service", "sticky", "-o", "jsonpath={.spec.clusterIP}")
+	plain := c.ctl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+	for _, ip := range strings.Fields(c.ctl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}")) {
+		c.eventually(30*time.Second, ip, "exec", "client", "--", "nslookup", "headless.default.svc.cluster.local")
+	}
+	for _, mode := range []string{"iptables", "nftables"} {
+		script := `/opt/src/ctl get configmap -n kube-system kube-proxy -o yaml | sed -E "/^    mode: /d; s/^(  config.conf: \\|)$/\1\n    mode: ` + mode + `/" | /opt/src/ctl replace -f -`
+		if out, err := c.m.run(c.ctx, "sh", "-c", script); err != nil {
+			c.t.Fatalf("set the mode: %v\n%s", err, out)
+		}
+		c.ctl("rollout", "restart", "-n", "kube-system", "daemonset/kube-proxy")
+		c.ctl("rollout", "status", "-n", "kube-system", "daemonset/kube-proxy", "--timeout=60s")
+		if out, err := c.m.run(c.ctx, "curl", "-s", "-m", "5", "http://127.0.0.1:10249/proxyMode"); err != nil || out != mode {
+			c.t.Errorf("mode of kube-proxy: %q, %v, want %s", out, err, mode)
+		}
+		for _, address := range []string{plain, sticky, machineAddress + ":30080", machineAddress + ":30081"} {
+			c.eventually(30*time.Second, "rev 1", "exec", "client", "--", "wget", "-qO-", "-T", "5", "http://"+address)
+		}
+		seen := map[string]bool{}
+		for range 8 {
+			seen[c.in("client", "wget", "-qO-", "-T", "5", "http://"+sticky)] = true
+		}
+		if len(seen) != 1 {
+			c.t.Errorf("%s: session affinity led to %v", mode, seen)
+		}
+	}
+	c.ctl("delete", "service", "sticky", "headless")
 }
 
 func twoContainers(c *cluster) {

@@ -40,6 +40,7 @@ func addKubeProxy(ctx context.Context, r *run) error {
 		return err
 	}
 	r.values.ProxyConfig = string(text)
+	r.values.PodNetwork = r.docs.Cluster.Networking.PodSubnet != "" && len(host.OtherNetworks()) == 0
 	return r.addon(ctx, "kube-proxy", "addons/kube-proxy.yaml")
 }
 

@@ -102,10 +102,15 @@ func hasProcesses(dir string) bool {
 	return err != nil || len(data) > 0
 }
 
-// RemoveProxyRules removes what kube-proxy wrote: its nftables tables, and the KUBE- chains of iptables.
+// RemoveProxyRules removes what kube-proxy wrote: its nftables tables, the KUBE- chains of iptables, and the routes to
+// other nodes' pods, which it marks with their protocol number.
 func RemoveProxyRules(ctx context.Context) {
 	for _, family := range []string{"ip", "ip6"} {
 		_ = run(ctx, "nft", "delete", "table", family, "kube-proxy")
+		_ = run(ctx, "nft", "delete", "table", family, "flagship-pods")
+	}
+	for _, family := range []string{"-4", "-6"} {
+		_ = run(ctx, "ip", family, "route", "flush", "proto", "75")
 	}
 	removeChains(ctx, func(chain, _ string) bool { return strings.HasPrefix(chain, "KUBE-") })
 }

@@ -30,6 +30,7 @@ import (
 	"flagship/kube-proxy/internal/config"
 	"flagship/kube-proxy/internal/conntrack"
 	"flagship/kube-proxy/internal/health"
+	"flagship/kube-proxy/internal/podnet"
 	"flagship/kube-proxy/internal/rules"
 	"flagship/kube-proxy/internal/track"
 )
@@ -78,7 +79,8 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 	l.tracker = track.New(cfg.NodeName, func() { l.mark() })
 	l.health = health.NewProxy(2*cfg.SyncPeriod, time.Now, l.tracker.NodeDeleting)
 	l.services = health.NewServices(log, l.health)
-	w, err := newWatches(client, cfg, l.tracker)
+	pods := podnet.New(cfg.NodeName, cfg.ClusterCIDRs, log.Named("podnet"))
+	w, err := newWatches(client, cfg, l.tracker, pods)
 	if err != nil {
 		return err
 	}
@@ -98,11 +100,14 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 	listen := func(what, address string, h http.Handler) func(context.Context) error {
 		return func(ctx context.Context) error {
 			if _, port, _ := net.SplitHostPort(address); port == "0" {
-				<-ctx.Done()
-				return nil
+				return untilStopped(ctx)
 			}
 			return health.ServeHTTP(ctx, log, what, address, cfg.Component.BindAddressHardFail, h)
 		}
+	}
+	network := process.Part{Name: "pod network", Run: pods.Run}
+	if !cfg.PodNetwork {
+		network.Run = untilStopped
 	}
 	return process.Run(ctx, log,
 		process.Part{Name: "secure port", Run: srv.Run},
@@ -110,6 +115,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 		process.Part{Name: "metrics", Run: listen("metrics", cfg.Component.MetricsBindAddress, metricsHandler(cfg, registry, srv))},
 		process.Part{Name: "health check node ports", Run: l.services.Run},
 		process.Part{Name: "informers", Run: w.Run, Ready: w.wait},
+		network,
 		process.Trim(log),
 		process.Part{Name: "rules", Run: func(ctx context.Context) error {
 			// Node addresses are known once the informers have synced.
@@ -122,6 +128,11 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 			return l.Run(ctx)
 		}},
 	)
+}
+
+func untilStopped(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
 }
 
 // metricsHandler is the plain port that upstream's proxy has: metrics, pages and the mode, without authentication.
@@ -233,9 +244,9 @@ func cleanOther(ctx context.Context, cfg *config.Config, log *zap.Logger) {
 	}
 }
 
-// cleanup removes what either backend may have left, in both families.
+// cleanup removes what either backend may have left, in both families, and the pod network.
 func cleanup(ctx context.Context) error {
-	var problems []error
+	problems := []error{podnet.Cleanup(ctx)}
 	for _, ipv6 := range []bool{false, true} {
 		if n, err := apply.NewNFTables(rules.Config{IPv6: ipv6}); err == nil {
 			problems = append(problems, n.Cleanup(ctx))

@@ -8,6 +8,7 @@ import (
 
 	"flagship/internal/kube"
 	"flagship/kube-proxy/internal/config"
+	"flagship/kube-proxy/internal/podnet"
 	"flagship/kube-proxy/internal/track"
 )
 
@@ -36,7 +37,8 @@ func on[T any](w *watches, inf cache.SharedIndexInformer, set func(obj T, gone b
 	return nil
 }
 
-func newWatches(c *kube.Client, cfg *config.Config, t *track.Tracker) (*watches, error) {
+// newWatches follows services, slices and this node, or, for the pod network, all nodes.
+func newWatches(c *kube.Client, cfg *config.Config, t *track.Tracker, pods *podnet.Network) (*watches, error) {
 	w := &watches{}
 	options := func(selector, field string, strip func(any)) kube.InformerOptions {
 		return kube.InformerOptions{
@@ -44,9 +46,16 @@ func newWatches(c *kube.Client, cfg *config.Config, t *track.Tracker) (*watches,
 			Transform: func(obj any) (any, error) { strip(obj); return obj, nil },
 		}
 	}
+	which := "metadata.name=" + cfg.NodeName
+	if cfg.PodNetwork {
+		which = ""
+	}
 	for _, err := range []error{
-		on(w, kube.NewInformer[v1.Node, v1.NodeList](c, v1.SchemeGroupVersion.WithResource("nodes"), options("", "metadata.name="+cfg.NodeName, stripNode)),
-			func(o *v1.Node, _ bool) { t.SetNode(o) }),
+		on(w, kube.NewInformer[v1.Node, v1.NodeList](c, v1.SchemeGroupVersion.WithResource("nodes"), options("", which, stripNode)),
+			func(o *v1.Node, gone bool) {
+				t.SetNode(o)
+				pods.SetNode(o, gone)
+			}),
 		on(w, kube.NewInformer[v1.Service, v1.ServiceList](c, v1.SchemeGroupVersion.WithResource("services"), options(notOurs, "", stripService)),
 			func(o *v1.Service, gone bool) { t.SetService(o, gone) }),
 		on(w, kube.NewInformer[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList](c, discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), options(notOurs, "", stripSlice)),

@@ -67,6 +67,8 @@ type Config struct {
 	// NodePorts are the ranges of the addresses that serve node ports; nil with PrimaryOnly false means all.
 	NodePorts   []netip.Prefix
 	PrimaryOnly bool
+	// PodNetwork is whether this process routes between the nodes' pods; upstream leaves that to others.
+	PodNetwork bool
 }
 
 // separate are flags that do not fit a field of the file's format one to one.
@@ -133,6 +135,7 @@ func (c *Config) addFlags(s *separate) {
 	fs.StringVar(&c.WriteTo, "write-config-to", "", "write the effective configuration to this file and exit")
 	fs.StringVar(&c.Master, "master", "", "address of the API server, in place of the kubeconfig's")
 	fs.BoolVar(&c.Cleanup, "cleanup", false, "remove all rules of the proxy and exit")
+	fs.BoolVar(&c.PodNetwork, "pod-network", false, "route to the pods of other nodes, which must be on one network with this one, and masquerade what pods send out of --cluster-cidr; for clusters without a network plugin of their own")
 	fs.BoolVar(&c.InitOnly, "init-only", false, "do what needs full privileges (sysctls) and exit")
 	str(&k.ClientConnection.Kubeconfig, "kubeconfig", "clientConnection.kubeconfig", "kubeconfig of the API server")
 	str(&k.ClientConnection.ContentType, "kube-api-content-type", "clientConnection.contentType", "media type of requests")
