@@ -17,7 +17,7 @@ GOBUILD    := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "$(LDF
 TOOLS      := bin/tools
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e race lint fuzz bench gen check tools $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e race lint fuzz bench gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ unit: ## the tests of every module
 e2e: build images ## the cluster test, on a test host of its own (root)
 	@hack/step.sh "cluster test" env -C hack/e2e GOWORK=off go test -count=1 -timeout 30m -v ./...
 
+fresh: ## make up and make down on a machine that has only Debian, git, make and Go (root)
+	@hack/fresh.sh
+
 race: ## the tests of every module under the race detector
 	@for m in $(MODULES); do hack/step.sh "race $$m" env -C $$m go test -race ./... ; done
 
@@ -75,11 +78,14 @@ tools:
 	@cd hack/tools && for t in github.com/bufbuild/buf/cmd/buf google.golang.org/grpc/cmd/protoc-gen-go-grpc google.golang.org/protobuf/cmd/protoc-gen-go mvdan.cc/gofumpt; do \
 	  GOWORK=off ../step.sh "build tool $${t##*/}" go build -o ../../$(TOOLS)/$${t##*/} $$t; done
 
+linter:
+	@hack/step.sh "build tool golangci-lint" env -C hack/lint GOWORK=off go build -o ../../$(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
 gen: tools ## generate the contracts' Go
 	@PATH="$(CURDIR)/$(TOOLS):$$PATH" $(TOOLS)/buf generate
 
-lint: tools ## format, vet
+lint: tools linter ## format, golangci-lint
 	@hack/lint.sh
 
-check: lint ## the gate: format, vet, generated code up to date, dependency rules
+check: lint ## the gate: format, linters, generated code up to date, dependency rules
 	@hack/check.sh

@@ -130,8 +130,9 @@ func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context) error)
 	lost := e.renew(leadCtx, done)
 	cancel()
 	if lost != nil {
-		// Others may lead already: what lead does must end first.
-		<-done
+		// Others may lead already: what lead does must end first. How it
+		// ended says nothing that the loss does not.
+		_ = <-done
 		return lost
 	}
 	err := <-done
@@ -177,7 +178,7 @@ func (e *Elector) renew(ctx context.Context, done chan error) error {
 		case err == nil:
 			return ErrLost
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // an ordinary stop
 		case time.Since(last) >= e.cfg.RenewDeadline:
 			e.log.Error("cannot renew lease", zap.Error(err))
 			return ErrLost

@@ -94,7 +94,7 @@ func runPart(ctx context.Context, p Part) (err error) {
 		if ctx.Err() == nil {
 			return fmt.Errorf("%s: ended by itself", p.Name)
 		}
-		return nil
+		return nil //nolint:nilerr // an ordinary stop
 	default:
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
@@ -110,7 +110,7 @@ func awaitReady(ctx context.Context, p Part, failed <-chan error) error {
 	select {
 	case err := <-failed:
 		cancel()
-		<-ready
+		_ = <-ready // the stop's own error
 		return err
 	case err := <-ready:
 		if err != nil {

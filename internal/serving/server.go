@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
@@ -191,15 +190,13 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler:           s.route(),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       90 * time.Second,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
 		MaxHeaderBytes:    1 << 20,
 		ErrorLog:          zap.NewStdLog(s.deps.Log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 		TLSConfig: &tls.Config{
 			MinVersion: minVersion, CipherSuites: suites, ClientAuth: tls.RequestClientCert,
 			GetCertificate: s.getCertificate, NextProtos: []string{"h2", "http/1.1"},
 		},
-	}
-	if err := http2.ConfigureServer(srv, &http2.Server{MaxConcurrentStreams: 250}); err != nil {
-		return fmt.Errorf("configure HTTP/2: %w", err)
 	}
 	address := net.JoinHostPort(s.opts.BindAddress.String(), strconv.Itoa(s.opts.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
@@ -227,7 +224,7 @@ func (s *Server) serve(ctx context.Context, srv *http.Server, l net.Listener) er
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	err := srv.Shutdown(stop)
-	<-done
+	_ = <-done // http.ErrServerClosed
 	if errors.Is(err, context.DeadlineExceeded) {
 		return srv.Close()
 	}

@@ -18,7 +18,7 @@ func CgroupV1() bool {
 	if err := syscall.Statfs("/sys/fs/cgroup", &fs); err != nil {
 		return false
 	}
-	return int64(fs.Type) != cgroup2Magic
+	return fs.Type != cgroup2Magic
 }
 
 // SysResource says whether this process may lower OOM scores.

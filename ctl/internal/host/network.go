@@ -112,11 +112,11 @@ func ResolverAnswers(ctx context.Context, path string) bool {
 		asked++
 		go func() { answers <- ask(ctx, f[1]) }()
 	}
-	any := false
+	answered := false
 	for range asked {
-		any = <-answers || any
+		answered = <-answers || answered
 	}
-	return any
+	return answered
 }
 
 func ask(ctx context.Context, server string) bool {

@@ -153,7 +153,7 @@ func startSupervised(name string, envFiles, argv []string) error {
 	for _, f := range envFiles {
 		args = append(args, "--args-file", f)
 	}
-	cmd := exec.Command(filepath.Join(BinDir, "ctl"), append(append(args, "--"), argv...)...)
+	cmd := exec.Command(filepath.Join(BinDir, "ctl"), append(append(args, "--"), argv...)...) //nolint:noctx // it outlives every context
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
 	if err := cmd.Start(); err != nil {

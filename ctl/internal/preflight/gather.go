@@ -47,7 +47,7 @@ func Gather(ctx context.Context, q Query) (Facts, error) {
 	f.RuntimeOurs = state != nil && state.Containerd
 	gatherRuntime(ctx, q, &f)
 	for _, p := range q.Ports {
-		if l, err := net.Listen("tcp", ":"+strconv.Itoa(p)); err == nil {
+		if l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(p)); err == nil {
 			_ = l.Close()
 		} else if errors.Is(err, syscall.EADDRINUSE) {
 			f.Taken[p] = owner(p)
