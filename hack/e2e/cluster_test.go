@@ -414,6 +414,15 @@ func introspection(c *cluster) {
 	if out := c.ctl("options", "kube-scheduler"); !strings.Contains(out, "leaderElection") {
 		c.t.Errorf("options:\n%s", out)
 	}
+	c.ctl("create", "namespace", "strict")
+	c.ctl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted")
+	if out, err := c.try("run", "refused", "-n", "strict", "--image="+image); err == nil || !strings.Contains(out, "violates PodSecurity") {
+		c.t.Errorf("a pod that breaks the rules of its namespace: %v\n%s", err, out)
+	}
+	if out := c.ctl("why", "-n", "strict", "pod/refused"); !strings.Contains(out, "PodSecurity") {
+		c.t.Errorf("why:\n%s", out)
+	}
+	c.ctl("delete", "namespace", "strict")
 	for _, path := range []string{"/healthz", "/livez", "/readyz?verbose", "/metrics", "/version", "/openapi/v2", "/flagz", "/statusz"} {
 		c.ctl("get", "--raw", path)
 	}

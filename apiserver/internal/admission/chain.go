@@ -40,6 +40,7 @@ type Attributes struct {
 
 	Warnings    []string          // for the response's Warning headers
 	Annotations map[string]string // for the audit event
+	RefusedBy   string            // the plugin that ended the chain
 }
 
 // Is says whether the request is about the resource, and about no subresource other than those given ("" is the
@@ -118,6 +119,7 @@ func (c Chain) Mutate(ctx context.Context, a *Attributes) error {
 	for _, p := range c {
 		if m, ok := p.(Mutator); ok && p.Handles(a.Operation) {
 			if err := m.Mutate(ctx, a); err != nil {
+				a.RefusedBy = p.Name()
 				return err
 			}
 		}
@@ -130,6 +132,7 @@ func (c Chain) Validate(ctx context.Context, a *Attributes) error {
 	for _, p := range c {
 		if v, ok := p.(Validator); ok && p.Handles(a.Operation) {
 			if err := v.Validate(ctx, a); err != nil {
+				a.RefusedBy = p.Name()
 				return err
 			}
 		}

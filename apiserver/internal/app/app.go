@@ -6,6 +6,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -24,6 +25,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
@@ -62,21 +64,23 @@ const decisions = 1024
 
 // apiserver is everything that the parts share.
 type apiserver struct {
-	cfg      *config.Config
-	set      *options.Set
-	log      *zap.Logger
-	start    time.Time
-	scheme   *runtime.Scheme
-	kinds    []*resource.Kind
-	store    *store.Store
-	hub      *watchcache.Hub
-	api      *rest.API
-	local    *local
-	rbac     *authz.RBAC
-	graph    *authz.Graph
-	checks   *serving.Checks
-	stopping chan struct{}
-	ready    chan struct{}
+	cfg    *config.Config
+	set    *options.Set
+	log    *zap.Logger
+	start  time.Time
+	scheme *runtime.Scheme
+	kinds  []*resource.Kind
+	store  *store.Store
+	hub    *watchcache.Hub
+	api    *rest.API
+	local  *local
+	rbac   *authz.RBAC
+	graph  *authz.Graph
+	checks *serving.Checks
+	// decisions are admission's refusals.
+	decisions *decision.Log
+	stopping  chan struct{}
+	ready     chan struct{}
 	// bootstrapped is set once the cluster's first objects are there.
 	bootstrapped atomic.Bool
 }
@@ -96,7 +100,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	defer closeStore()
 	s := &apiserver{
 		cfg: cfg, set: set, log: log, start: time.Now(), rbac: &authz.RBAC{}, graph: &authz.Graph{},
-		checks: serving.NewChecks(), stopping: make(chan struct{}), ready: make(chan struct{}),
+		checks: serving.NewChecks(), decisions: decision.NewLog(name, decisions), stopping: make(chan struct{}), ready: make(chan struct{}),
 	}
 	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix}, client)
 	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
@@ -175,7 +179,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	for i, t := range s.cfg.KubeletAddressTypes {
 		types[i] = corev1.NodeAddressType(t)
 	}
-	lazy := &lazyAPI{}
+	lazy := &lazyAPI{decisions: s.decisions}
 	allocator := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
@@ -213,15 +217,40 @@ const maxBody = 3 << 20
 // lazyAPI breaks the circle between the API and what reads through it.
 type lazyAPI struct {
 	*rest.API
-	chain admission.Chain
+	chain     admission.Chain
+	decisions *decision.Log
 }
 
 func (l *lazyAPI) Mutate(ctx context.Context, a *admission.Attributes) error {
-	return l.chain.Mutate(ctx, a)
+	err := l.chain.Mutate(ctx, a)
+	l.record(a, err)
+	return err
 }
 
 func (l *lazyAPI) Validate(ctx context.Context, a *admission.Attributes) error {
-	return l.chain.Validate(ctx, a)
+	err := l.chain.Validate(ctx, a)
+	l.record(a, err)
+	return err
+}
+
+// record notes a refusal, so that `ctl why` can tell it to others than who was refused.
+func (l *lazyAPI) record(a *admission.Attributes, err error) {
+	if err == nil || a.DryRun {
+		return
+	}
+	e := decision.Entry{
+		Actor: "admission", Time: time.Now(), Kind: a.Kind.Kind, Namespace: a.Namespace, Name: a.Name, Verdict: "refused",
+		Reasons: []decision.Reason{{Subject: strings.ToLower(string(a.Operation)) + " by " + a.User.Name, Code: a.RefusedBy, Message: err.Error()}},
+	}
+	for _, obj := range []runtime.Object{a.OldObject, a.Object} {
+		if m, metaErr := meta.Accessor(obj); metaErr == nil && m.GetUID() != "" {
+			e.UID, e.Name, e.Generation = m.GetUID(), m.GetName(), m.GetGeneration()
+			break
+		} else if metaErr == nil && e.Name == "" {
+			e.Name = cmp.Or(m.GetName(), m.GetGenerateName())
+		}
+	}
+	l.decisions.Record(e)
 }
 
 // addKinds gives each storage one cache and each kind its resource.
@@ -359,7 +388,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}
 	gs := grpc.NewServer()
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
-	decisionv1.RegisterDecisionsServer(gs, decision.NewLog(name, decisions).Server())
+	decisionv1.RegisterDecisionsServer(gs, s.decisions.Server())
 	api := openapi.New(s.scheme, s.kinds)
 	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

@@ -20,10 +20,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
 	"flagship/apiserver/internal/app"
 	"flagship/apiserver/internal/config"
+	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/wire"
 )
 
@@ -56,22 +58,28 @@ func signingKey(t *testing.T, path string) {
 	}
 }
 
-func startCluster(t *testing.T) *cluster {
+// startCluster runs a kube-apiserver on the etcd that the flags name, or with
+// one of its own.
+func startCluster(t *testing.T, etcd ...string) *cluster {
 	t.Helper()
 	dir := t.TempDir()
+	if etcd == nil {
+		etcd = []string{
+			"--etcd-data-dir=" + filepath.Join(dir, "etcd"), "--etcd-unsafe-no-fsync", fmt.Sprintf("--etcd-listen-client-url=http://127.0.0.1:%d", freePort(t)),
+			fmt.Sprintf("--etcd-listen-peer-url=http://127.0.0.1:%d", freePort(t)),
+		}
+	}
 	signingKey(t, filepath.Join(dir, "sa.key"))
 	if err := os.WriteFile(filepath.Join(dir, "tokens.csv"), []byte("admin,admin,1,system:masters\njane,jane,2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	cfg, set, err := config.Load([]string{
+	cfg, set, err := config.Load(append(etcd,
 		fmt.Sprintf("--secure-port=%d", port), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-		"--cert-dir=" + dir, "--etcd-data-dir=" + filepath.Join(dir, "etcd"), "--etcd-unsafe-no-fsync",
-		fmt.Sprintf("--etcd-listen-client-url=http://127.0.0.1:%d", freePort(t)), fmt.Sprintf("--etcd-listen-peer-url=http://127.0.0.1:%d", freePort(t)),
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file=" + filepath.Join(dir, "sa.key"),
-		"--token-auth-file=" + filepath.Join(dir, "tokens.csv"), "--authorization-mode=Node,RBAC",
+		"--cert-dir="+dir, "--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file="+filepath.Join(dir, "sa.key"),
+		"--token-auth-file="+filepath.Join(dir, "tokens.csv"), "--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
-	}, io.Discard)
+	), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +210,30 @@ func TestServer(t *testing.T) {
 		t.Run(scenario.name, func(t *testing.T) {
 			scenario.run(&cluster{t: t, base: c.base, client: c.client})
 		})
+	}
+}
+
+// TestExternalStore runs two servers on one etcd cluster that is none of theirs:
+// what one has acknowledged, the other reads.
+func TestExternalStore(t *testing.T) {
+	url := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	peer := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	etcd, err := store.StartEmbedded(t.Context(), store.EmbeddedConfig{DataDir: t.TempDir(), Name: "etcd", ClientURL: url, PeerURL: peer, PeerAdvertise: peer, Unsafe: true}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	one, two := startCluster(t, "--etcd-servers="+url), startCluster(t, "--etcd-servers="+url)
+	for i := range 20 {
+		name := fmt.Sprintf("shared-%d", i)
+		one.json("POST", configMaps, jsonType, `{"metadata":{"name":"`+name+`"},"data":{"n":"1"}}`, 201)
+		two.want(two.json("GET", configMaps+"/"+name, "", "", 200), "1", "data", "n")
+		two.json("PATCH", configMaps+"/"+name, "application/merge-patch+json", `{"data":{"n":"2"}}`, 200)
+		list := one.json("GET", configMaps+"?fieldSelector=metadata.name%3D"+name, "", "", 200)
+		items, _ := list["items"].([]any)
+		if len(items) != 1 || at(items[0], "data", "n") != "2" {
+			t.Fatalf("what the other server has written: %v", items)
+		}
 	}
 }
 
