@@ -295,8 +295,14 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080}]}
 		}
 		c.ctl("rollout", "restart", "-n", "kube-system", "daemonset/kube-proxy")
 		c.ctl("rollout", "status", "-n", "kube-system", "daemonset/kube-proxy", "--timeout=60s")
-		if out, err := c.m.run(c.ctx, "curl", "-s", "-m", "5", "http://127.0.0.1:10249/proxyMode"); err != nil || out != mode {
-			c.t.Errorf("mode of kube-proxy: %q, %v, want %s", out, err, mode)
+		if err := poll(c.ctx, 20*time.Second, func() error {
+			out, err := c.m.run(c.ctx, "curl", "-s", "-m", "5", "http://127.0.0.1:10249/proxyMode")
+			if err == nil && out != mode {
+				err = fmt.Errorf("it is %q", out)
+			}
+			return err
+		}); err != nil {
+			c.t.Errorf("kube-proxy's mode is not %s: %v", mode, err)
 		}
 		for _, address := range []string{plain, sticky, machineAddress + ":30080", machineAddress + ":30081"} {
 			c.eventually(30*time.Second, "rev 1", "exec", "client", "--", "wget", "-qO-", "-T", "5", "http://"+address)

@@ -57,7 +57,7 @@ func checkNode(cr *x509.CertificateRequest) error {
 		return errors.New("URI subjectAltNames are not allowed")
 	}
 	if !strings.HasPrefix(cr.Subject.CommonName, "system:node:") {
-		return errors.New("subject common name does not begin with system:node:")
+		return errors.New("subject common name does not begin with system:node:") //nolint:staticcheck // the prefix ends so
 	}
 	return nil
 }

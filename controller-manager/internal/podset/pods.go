@@ -135,7 +135,7 @@ func Scale(ctx context.Context, d loop.Deps, x *loop.Expectations, key string, o
 		})
 	}
 	group.Wait()
-	return errors.Join(append(errs, err)...)
+	return errors.Join(err, errors.Join(errs...))
 }
 
 // Observe returns the keys that a pod's change concerns for owners of a kind, and counts it against x. owner finds the

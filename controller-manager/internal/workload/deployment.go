@@ -350,15 +350,15 @@ func (r *rollout) resize(ctx context.Context, s resize) (bool, error) {
 }
 
 func (r *rollout) resizeAll(ctx context.Context, plan []resize) (bool, error) {
-	any := false
+	resized := false
 	for _, s := range plan {
 		did, err := r.resize(ctx, s)
 		if err != nil {
-			return any, err
+			return resized, err
 		}
-		any = any || did
+		resized = resized || did
 	}
-	return any, nil
+	return resized, nil
 }
 
 // rescale is the sync of a paused Deployment, or of one whose size changed.
