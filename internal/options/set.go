@@ -167,10 +167,10 @@ func (s *Set) Parse(args []string, out io.Writer) error {
 		fmt.Fprintf(out, "Usage: %s [flags]\n\nFlags:\n%s", s.binary, s.fs.FlagUsagesWrapped(120))
 		return ErrHelp
 	case err != nil:
-		return fmt.Errorf("%s: %w; see %s --help", s.binary, err, s.binary)
+		return fmt.Errorf("%w; see %s --help", err, s.binary)
 	}
 	if rest := s.fs.Args(); len(rest) > 0 {
-		return fmt.Errorf("%s: unexpected argument %q: it takes flags only; see %s --help", s.binary, rest[0], s.binary)
+		return fmt.Errorf("unexpected argument %q: it takes flags only; see %s --help", rest[0], s.binary)
 	}
 	return nil
 }

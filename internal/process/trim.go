@@ -15,10 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// When start-up is over, and how often bursts are looked at after that.
+// When start-up is over, and how often pages of the program's file and, less
+// often since it costs a collection, freed heap are given back after that.
 const (
 	settled   = 15 * time.Second
-	trimAgain = 5 * time.Minute
+	pagesTrim = time.Minute
+	heapTrim  = 5
 )
 
 // garbagePercent is how far the heap may grow between collections where GOGC
@@ -33,10 +35,14 @@ func Trim(log *zap.Logger) Part {
 		if os.Getenv("GOGC") == "" {
 			debug.SetGCPercent(garbagePercent)
 		}
-		for wait := settled; ; wait = trimAgain {
+		wait := settled
+		for n := 0; ; n++ {
 			select {
 			case <-time.After(wait):
-				debug.FreeOSMemory()
+				wait = pagesTrim
+				if n%heapTrim == 0 {
+					debug.FreeOSMemory()
+				}
 				if err := dropFilePages(); err != nil {
 					log.Debug("pages of the program's file are kept", zap.Error(err))
 				}

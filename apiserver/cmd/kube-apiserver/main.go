@@ -20,7 +20,7 @@ func run() int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "kube-apiserver:", err)
 		return 1
 	}
 	ctx, stop := process.SignalContext()

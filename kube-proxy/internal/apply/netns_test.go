@@ -216,7 +216,7 @@ func TestTraffic(t *testing.T) {
 	cfg := rules.Config{MasqueradeMark: 1 << 14, LocalhostNodePorts: true}
 	nftCfg := cfg
 	nftCfg.NodePortAddrs = []netip.Addr{ip(nodeToClient)}
-	for name, make := range map[string]func() (syncer, error){
+	for name, newBackend := range map[string]func() (syncer, error){
 		"nftables": func() (syncer, error) { return NewNFTables(nftCfg) },
 		"iptables": func() (syncer, error) { return NewIPTables(cfg) },
 	} {
@@ -224,7 +224,7 @@ func TestTraffic(t *testing.T) {
 			w := newWorld(t)
 			w.listen("a")
 			w.listen("b")
-			b, err := make()
+			b, err := newBackend()
 			must(t, err)
 			traffic(t, w, b)
 		})

@@ -24,11 +24,11 @@ func (*NodeResourcesBalancedAllocation) Name() string { return "NodeResourcesBal
 
 // Rank implements Scorer.
 func (b *NodeResourcesBalancedAllocation) Rank(c *snapshot.Cluster, p *snapshot.Pod, _ []int) *Ranking {
-	any := false
+	wanted := false
 	for _, spec := range b.resources {
-		any = any || wants(p, v1.ResourceName(spec.Name), false) != 0
+		wanted = wanted || wants(p, v1.ResourceName(spec.Name), false) != 0
 	}
-	if !any {
+	if !wanted {
 		return nil
 	}
 	return &Ranking{Score: func(node int) int64 {
