@@ -29,7 +29,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
-	"k8s.io/client-go/applyconfigurations"
 	certutil "k8s.io/client-go/util/cert"
 
 	"flagship/apiserver/internal/admission"
@@ -39,6 +38,7 @@ import (
 	"flagship/apiserver/internal/config"
 	"flagship/apiserver/internal/connect"
 	"flagship/apiserver/internal/discovery"
+	"flagship/apiserver/internal/extend"
 	"flagship/apiserver/internal/openapi"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
@@ -74,6 +74,9 @@ type apiserver struct {
 	hub    *watchcache.Hub
 	api    *rest.API
 	local  *local
+	// custom serves custom resources.
+	custom *extend.Definitions
+	disc   *discovery.Discovery
 	rbac   *authz.RBAC
 	graph  *authz.Graph
 	checks *serving.Checks
@@ -111,6 +114,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	boot := &bootstrapper{cfg: cfg, l: s.local, log: log.Named("bootstrap")}
 	parts := []process.Part{
 		{Name: "watch cache", Run: s.hub.Run, Ready: closed(s.hub.Ready())},
+		{Name: "custom resources", Run: s.custom.Run, Ready: closed(s.custom.Ready())},
 		{Name: "followers", Run: s.follow, Ready: closed(s.ready)},
 		{Name: "bootstrap", Run: func(ctx context.Context) error { return s.bootstrap(ctx, boot) }},
 		{Name: "secure port", Run: srv.Run},
@@ -187,7 +191,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	s.api, err = rest.New(rest.Config{
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
-		Log: s.log.Named("rest"), Scheme: s.scheme, Types: applyconfigurations.NewTypeConverter(s.scheme), Store: s.store, Hub: s.hub,
+		Log: s.log.Named("rest"), Scheme: s.scheme, Types: newTypes(s.scheme), Store: s.store, Hub: s.hub,
 		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
@@ -199,6 +203,10 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if err := s.addKinds(ctx); err != nil {
 		return nil, err
 	}
+	if s.disc, err = discovery.New(s.kinds, net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.SecurePort))); err != nil {
+		return nil, err
+	}
+	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.disc.Extend, BuiltIn: s.kinds})
 	lazy.chain, err = admission.New(admission.Config{
 		Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
@@ -371,10 +379,6 @@ func hashName(s string) string {
 // server builds the handlers and the chain around them.
 func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.Server, error) {
 	reg := metrics.NewRegistry(name)
-	disc, err := discovery.New(s.kinds, net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.SecurePort)))
-	if err != nil {
-		return nil, err
-	}
 	certificate, err := s.certificate()
 	if err != nil {
 		return nil, err
@@ -389,15 +393,15 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	gs := grpc.NewServer()
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
 	decisionv1.RegisterDecisionsServer(gs, s.decisions.Server())
-	api := openapi.New(s.scheme, s.kinds)
+	api := openapi.New(s.scheme, s.kinds, s.custom)
 	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case server.IsGRPC(r):
 			gs.ServeHTTP(w, r)
 		case openapi.Serves(r.URL.Path):
 			api.ServeHTTP(w, r)
-		case disc.Serves(r.URL.Path):
-			disc.ServeHTTP(w, r)
+		case s.disc.Serves(r.URL.Path):
+			s.disc.ServeHTTP(w, r)
 		case rest.InfoFrom(r.Context()).IsResource:
 			s.api.ServeHTTP(w, r)
 		case r.URL.Path == "/":

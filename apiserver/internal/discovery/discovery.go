@@ -1,8 +1,9 @@
 // Package discovery tells clients what the server serves: /api, /apis and what
 // is below them, in the aggregated form of KEP-3352 too.
 //
-// Data in: the table of kinds. Data out: discovery documents, made once. It
-// owns no goroutine.
+// Data in: the table of kinds, and the custom ones as they come and go. Data
+// out: discovery documents, made when they are first asked for after a change.
+// It owns no goroutine.
 package discovery
 
 import (
@@ -32,7 +33,11 @@ type Discovery struct {
 	// Address is where clients outside the cluster reach the server.
 	address string
 
+	builtIn []*resource.Kind
+
 	mu     sync.RWMutex // guards what follows
+	custom []*resource.Kind
+	stale  bool
 	groups []group
 	docs   map[string][]byte
 	// etags of the aggregated documents, by path.
@@ -51,12 +56,40 @@ type version struct {
 
 // New returns the documents of the built-in kinds.
 func New(kinds []*resource.Kind, address string) (*Discovery, error) {
-	d := &Discovery{address: address}
+	d := &Discovery{address: address, builtIn: kinds}
+	return d, d.render()
+}
+
+// Extend tells which custom kinds are served besides the built-in ones.
+func (d *Discovery) Extend(kinds []*resource.Kind) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.custom, d.stale = kinds, true
+}
+
+// refresh renders the documents anew where something changed.
+func (d *Discovery) refresh() {
+	d.mu.RLock()
+	stale := d.stale
+	d.mu.RUnlock()
+	if !stale {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stale && d.render() == nil {
+		d.stale = false
+	}
+}
+
+// collect sorts the kinds into groups and versions.
+func (d *Discovery) collect() {
+	d.groups = nil
 	add := func(gv schema.GroupVersion, list ...metav1.APIResource) {
 		v := d.version(gv)
 		v.resources = append(v.resources, list...)
 	}
-	for _, k := range kinds {
+	for _, k := range d.builtIn {
 		add(k.GroupVersion(), entries(k)...)
 	}
 	for _, v := range rest.Virtuals() {
@@ -65,7 +98,9 @@ func New(kinds []*resource.Kind, address string) (*Discovery, error) {
 			ShortNames: map[string][]string{"componentstatuses": {"cs"}}[v.Resource],
 		})
 	}
-	return d, d.render()
+	for _, k := range d.custom {
+		add(k.GroupVersion(), entries(k)...)
+	}
 }
 
 func (d *Discovery) version(gv schema.GroupVersion) *version {
@@ -116,7 +151,9 @@ func storageHash(k *resource.Kind) string {
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
+// render makes the documents. The caller holds the lock.
 func (d *Discovery) render() error {
+	d.collect()
 	docs, etags := map[string][]byte{}, map[string]string{}
 	put := func(path string, v any) error {
 		data, err := json.Marshal(v)
@@ -166,8 +203,6 @@ func (d *Discovery) render() error {
 		sum := sha512.Sum512(docs[path+aggregated])
 		etags[path] = strings.ToUpper(hex.EncodeToString(sum[:]))
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.docs, d.etags = docs, etags
 	return nil
 }
@@ -240,6 +275,7 @@ func aggregateResources(groupName string, v version) []apidiscoveryv2.APIResourc
 // ServeHTTP answers a discovery path; Serves says which those are.
 func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimSuffix(r.URL.Path, "/")
+	d.refresh()
 	d.mu.RLock()
 	plain, agg, etag := d.docs[path], d.docs[path+aggregated], d.etags[path]
 	d.mu.RUnlock()
@@ -262,11 +298,19 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(plain)
 }
 
+// deepest is the number of slashes in /apis/GROUP/VERSION.
+const deepest = 3
+
 // Serves says whether a path is a discovery document.
 func (d *Discovery) Serves(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	if !strings.HasPrefix(path, "/api") || strings.Count(path, "/") > deepest {
+		return false
+	}
+	d.refresh()
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	_, ok := d.docs[strings.TrimSuffix(path, "/")]
+	_, ok := d.docs[path]
 	return ok
 }
 

@@ -28,16 +28,34 @@ import (
 
 // OpenAPI serves the specifications. It is safe for concurrent use.
 type OpenAPI struct {
-	scheme *runtime.Scheme
-	kinds  []*resource.Kind
+	scheme    *runtime.Scheme
+	kinds     []*resource.Kind
+	extension Extension
 
 	mu     sync.Mutex // guards hashes
 	hashes map[apischema.GroupVersion]string
 }
 
-// New returns the specifications of the built-in kinds.
-func New(scheme *runtime.Scheme, kinds []*resource.Kind) *OpenAPI {
-	return &OpenAPI{scheme: scheme, kinds: kinds, hashes: map[apischema.GroupVersion]string{}}
+// Extension describes the kinds that have no Go type.
+type Extension interface {
+	// Kinds are those that are served now.
+	Kinds() []*resource.Kind
+	// Models returns the specification of a kind's objects and of their lists,
+	// in JSON, with their names.
+	Models(k *resource.Kind, v2 bool) (one, many Model, err error)
+	// Hash changes when the specification of a version may have.
+	Hash(gv apischema.GroupVersion) string
+}
+
+// Model is a named specification.
+type Model struct {
+	Name string
+	JSON []byte
+}
+
+// New returns the specifications of the built-in kinds and of an extension's.
+func New(scheme *runtime.Scheme, kinds []*resource.Kind, extension Extension) *OpenAPI {
+	return &OpenAPI{scheme: scheme, kinds: kinds, extension: extension, hashes: map[apischema.GroupVersion]string{}}
 }
 
 // Serves says whether a path is a specification.
@@ -75,6 +93,9 @@ func (o *OpenAPI) versions() []apischema.GroupVersion {
 	for _, v := range rest.Virtuals() {
 		add(v.GroupVersion())
 	}
+	for _, k := range o.extension.Kinds() {
+		add(k.GroupVersion())
+	}
 	return out
 }
 
@@ -104,8 +125,15 @@ func (o *OpenAPI) serveIndex(w http.ResponseWriter) error {
 }
 
 func (o *OpenAPI) hash(gv apischema.GroupVersion) (string, error) {
+	extra := o.extension.Hash(gv)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if extra != "" && !o.builtIn(gv) {
+		return extra, nil
+	}
+	if extra != "" {
+		delete(o.hashes, gv)
+	}
 	if h, ok := o.hashes[gv]; ok {
 		return h, nil
 	}
@@ -234,6 +262,35 @@ func kindOf(gvk apischema.GroupVersionKind) schema {
 	return schema{"group": gvk.Group, "kind": gvk.Kind, "version": gvk.Version}
 }
 
+// builtIn is whether a version has kinds with Go types.
+func (o *OpenAPI) builtIn(gv apischema.GroupVersion) bool {
+	for _, k := range o.kinds {
+		if k.GroupVersion() == gv {
+			return true
+		}
+	}
+	return false
+}
+
+// described adds the schemas of a kind without a Go type.
+func (o *OpenAPI) described(g *generator, k *resource.Kind) (one, many schema, err error) {
+	a, b, err := o.extension.Models(k, !g.v3)
+	if err != nil {
+		return nil, nil, fmt.Errorf("describe %s: %w", k.GroupVersionKind, err)
+	}
+	for _, m := range []Model{a, b} {
+		s := schema{}
+		if err := json.Unmarshal(m.JSON, &s); err != nil {
+			return nil, nil, fmt.Errorf("describe %s: %w", k.GroupVersionKind, err)
+		}
+		g.out[m.Name] = s
+	}
+	for _, t := range []any{metav1.ObjectMeta{}, metav1.ListMeta{}} {
+		g.ref(reflect.TypeOf(t))
+	}
+	return schema{"$ref": g.prefix + a.Name}, schema{"$ref": g.prefix + b.Name}, nil
+}
+
 func (o *OpenAPI) paths(g *generator, gv apischema.GroupVersion) (schema, error) {
 	paths := schema{}
 	for _, k := range o.kinds {
@@ -248,37 +305,72 @@ func (o *OpenAPI) paths(g *generator, gv apischema.GroupVersion) (schema, error)
 		if err != nil {
 			return nil, err
 		}
-		base := "/" + root(gv)
-		if k.Namespaced {
-			paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, nil, operationOf{verb: "get", action: "list", answer: many})
-			base += "/namespaces/{namespace}"
-		}
-		collection, item := operations(k, one, many)
-		params := parameters(g, k.Namespaced, false)
-		paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, params, collection...)
-		paths[base+"/"+k.Resource+"/{name}"] = pathItem(g, k.GroupVersionKind, parameters(g, k.Namespaced, true), item...)
-		for name, sub := range k.Subresources {
-			gvk, answer := k.GroupVersionKind, one
-			if sub.Kind != "" {
-				gvk = sub.GroupVersionKind
-				if answer, err = o.object(g, gvk); err != nil {
-					return nil, err
-				}
-			}
-			var ops []operationOf
-			for _, verb := range sub.Verbs {
-				ops = append(ops, operationOf{verb: method(verb), action: action(verb), body: bodyOf(verb, answer), answer: answer})
-			}
-			paths[base+"/"+k.Resource+"/{name}/"+name] = pathItem(g, gvk, parameters(g, k.Namespaced, true), ops...)
+		if err := o.kindPaths(g, paths, k, one, many); err != nil {
+			return nil, err
 		}
 	}
+	for _, k := range o.extension.Kinds() {
+		if k.GroupVersion() != gv {
+			continue
+		}
+		one, many, err := o.described(g, k)
+		if err != nil {
+			return nil, err
+		}
+		g.untyped = true
+		err = o.kindPaths(g, paths, k, one, many)
+		g.untyped = false
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := o.virtualPaths(g, paths, gv); err != nil {
+		return nil, err
+	}
+	for _, extra := range []any{metav1.DeleteOptions{}, metav1.Status{}, metav1.WatchEvent{}} {
+		g.ref(reflect.TypeOf(extra))
+	}
+	return paths, nil
+}
+
+// kindPaths adds the paths of a resource and its subresources.
+func (o *OpenAPI) kindPaths(g *generator, paths schema, k *resource.Kind, one, many schema) error {
+	var err error
+	base := "/" + root(k.GroupVersion())
+	if k.Namespaced {
+		paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, nil, operationOf{verb: "get", action: "list", answer: many})
+		base += "/namespaces/{namespace}"
+	}
+	collection, item := operations(k, one, many)
+	params := parameters(g, k.Namespaced, false)
+	paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, params, collection...)
+	paths[base+"/"+k.Resource+"/{name}"] = pathItem(g, k.GroupVersionKind, parameters(g, k.Namespaced, true), item...)
+	for name, sub := range k.Subresources {
+		gvk, answer := k.GroupVersionKind, one
+		if sub.Kind != "" {
+			gvk = sub.GroupVersionKind
+			if answer, err = o.object(g, gvk); err != nil {
+				return err
+			}
+		}
+		var ops []operationOf
+		for _, verb := range sub.Verbs {
+			ops = append(ops, operationOf{verb: method(verb), action: action(verb), body: bodyOf(verb, answer), answer: answer})
+		}
+		paths[base+"/"+k.Resource+"/{name}/"+name] = pathItem(g, gvk, parameters(g, k.Namespaced, true), ops...)
+	}
+	return nil
+}
+
+// virtualPaths adds the paths of what is answered and not stored.
+func (o *OpenAPI) virtualPaths(g *generator, paths schema, gv apischema.GroupVersion) error {
 	for _, v := range rest.Virtuals() {
 		if v.GroupVersion() != gv {
 			continue
 		}
 		one, err := o.object(g, v.GroupVersionKind)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		base := "/" + root(gv)
 		if v.Namespaced {
@@ -286,8 +378,5 @@ func (o *OpenAPI) paths(g *generator, gv apischema.GroupVersion) (schema, error)
 		}
 		paths[base+"/"+v.Resource] = pathItem(g, v.GroupVersionKind, parameters(g, v.Namespaced, false), operationOf{verb: "post", action: "post", body: one, answer: one})
 	}
-	for _, extra := range []any{metav1.DeleteOptions{}, metav1.Status{}, metav1.WatchEvent{}} {
-		g.ref(reflect.TypeOf(extra))
-	}
-	return paths, nil
+	return nil
 }

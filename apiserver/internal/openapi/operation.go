@@ -123,7 +123,10 @@ func queryOf(g *generator, action string) []any {
 	return nil
 }
 
-func patchMedia() []string {
+func patchMedia(g *generator) []string {
+	if g.untyped {
+		return []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
+	}
 	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
 }
 
@@ -152,7 +155,7 @@ func operation(g *generator, gvk apischema.GroupVersionKind, op operationOf) sch
 		if g.v3 {
 			media := []string{"*/*"}
 			if op.action == "patch" {
-				media = patchMedia()
+				media = patchMedia(g)
 			}
 			content := schema{}
 			for _, m := range media {
@@ -162,7 +165,7 @@ func operation(g *generator, gvk apischema.GroupVersionKind, op operationOf) sch
 		} else {
 			query = append([]any{schema{"name": "body", "in": "body", "required": true, "schema": op.body}}, query...)
 			if op.action == "patch" {
-				out["consumes"] = patchMedia()
+				out["consumes"] = patchMedia(g)
 			}
 		}
 	}

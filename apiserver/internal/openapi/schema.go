@@ -25,7 +25,9 @@ type generator struct {
 	// prefix heads references, "#/definitions/" or "#/components/schemas/".
 	prefix string
 	v3     bool
-	out    map[string]schema
+	// untyped is whether the kind at hand has no Go type.
+	untyped bool
+	out     map[string]schema
 }
 
 // model is the name of a type in the specification.

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -11,8 +12,10 @@ import (
 type Kind struct {
 	schema.GroupVersionKind
 	// Resource is the plural in paths, Singular the kind in lower case.
-	Resource   string
-	Singular   string
+	Resource string
+	Singular string
+	// ListKind is the kind of a list, empty for the kind with List at its end.
+	ListKind   string
 	ShortNames []string
 	Categories []string
 	Namespaced bool
@@ -24,7 +27,12 @@ type Kind struct {
 	Verbs []string
 	// Subresources by name.
 	Subresources map[string]Subresource
-	Strategy     Strategy
+	// Deprecation is a warning that every request is answered with, empty for
+	// none.
+	Deprecation string
+	// Closed is why no object is created any more, empty where they are.
+	Closed   string
+	Strategy Strategy
 }
 
 // Subresource is one path below an object.
@@ -54,6 +62,9 @@ type Strategy struct {
 	// ValidatePart checks a change through any other subresource but scale,
 	// which holds nothing that the subresource does not open.
 	ValidatePart func(sub string, obj, old runtime.Object) field.ErrorList
+	// PrepareDelete changes an object when its deletion begins, such as by a
+	// finalizer of the server's own.
+	PrepareDelete func(obj runtime.Object)
 	// Warn returns warnings for the client; old is nil on a creation.
 	Warn func(obj, old runtime.Object) []string
 	// ValidName returns what is wrong with a name, nil for a DNS subdomain.
@@ -77,6 +88,10 @@ type Strategy struct {
 	// it, given what the client asked for (nil where it did not). A negative
 	// or nil answer deletes at once.
 	GraceSeconds func(obj runtime.Object, asked *int64) *int64
+	// Scale and SetReplicas are the scale subresource of a kind without a Go
+	// type.
+	Scale       func(obj runtime.Object) (*autoscalingv1.Scale, error)
+	SetReplicas func(obj runtime.Object, n int32) error
 }
 
 // GroupResource names the resource in errors.
@@ -93,6 +108,14 @@ func (k *Kind) StoredGVK() schema.GroupVersionKind {
 		return k.GroupVersionKind
 	}
 	return k.Stored.WithKind(k.Kind)
+}
+
+// ListName is the kind of a list.
+func (k *Kind) ListName() string {
+	if k.ListKind != "" {
+		return k.ListKind
+	}
+	return k.Kind + "List"
 }
 
 // Allows says whether the resource has a verb.

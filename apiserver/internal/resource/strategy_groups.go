@@ -2,6 +2,7 @@ package resource
 
 import (
 	"strings"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -20,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"flagship/apiserver/internal/crd"
 )
 
 func lease() Strategy {
@@ -395,6 +398,16 @@ func customResourceDefinition() Strategy {
 					c.Status.StoredVersions = []string{v.Name}
 				}
 			}
+		}),
+		PrepareUpdate: typed2(func(c, _ *apiextensionsv1.CustomResourceDefinition) {
+			for _, v := range c.Spec.Versions {
+				if v.Storage && !contains(c.Status.StoredVersions, v.Name) {
+					c.Status.StoredVersions = append(c.Status.StoredVersions, v.Name)
+				}
+			}
+		}),
+		PrepareDelete: typed(func(c *apiextensionsv1.CustomResourceDefinition) {
+			crd.Terminate(c, metav1.NewTime(time.Now().Truncate(time.Second)))
 		}),
 	}
 }

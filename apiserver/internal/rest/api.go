@@ -108,6 +108,8 @@ type Resource struct {
 	program *wire.Program
 	// converts is whether the stored version differs from the served one.
 	converts bool
+	// codec is the encoding of a resource without a Go type, nil for one with.
+	codec Codec
 
 	mu       sync.Mutex // guards managers
 	managers map[string]*managedfields.FieldManager
@@ -156,6 +158,8 @@ type request struct {
 	user *authn.Identity
 	// applied is whether a server-side apply has recorded the managed fields.
 	applied bool
+	// trusted requests are the server's own, which admission does not see.
+	trusted bool
 	// warnings for the client, sent as headers before the answer.
 	warnings []string
 }
@@ -197,6 +201,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := &request{http: r, info: info, res: res, user: UserFrom(r.Context())}
+	if res.Deprecation != "" {
+		q.warn(res.Deprecation)
+	}
 	if err := a.serve(w, q); err != nil {
 		writeWarnings(w, q.warnings)
 		WriteError(w, r, err)
@@ -229,7 +236,7 @@ func (a *API) serve(w http.ResponseWriter, q *request) error {
 	if !k.Allows(i.Verb) || misplaced {
 		return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
 	}
-	f, err := negotiate(q.http)
+	f, err := q.negotiate()
 	if err != nil {
 		return err
 	}

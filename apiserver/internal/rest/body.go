@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"flagship/apiserver/internal/wire"
@@ -74,6 +75,9 @@ func (a *API) decodeBody(q *request, want schema.GroupVersionKind, data []byte) 
 		return nil, err
 	}
 	if media == mediaProtobuf {
+		if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
+			return nil, unsupportedMedia(mediaJSON, mediaYAML)
+		}
 		return a.decodeProto(want, data)
 	}
 	if media == mediaYAML {
@@ -129,7 +133,34 @@ func sameKind(want schema.GroupVersionKind, apiVersion, kind string) error {
 	return nil
 }
 
+// parseUnstructured is decodeJSON for a resource without a Go type.
+func (a *API) parseUnstructured(q *request, data []byte, check validation) (runtime.Object, error) {
+	want := q.res.GroupVersionKind
+	u, unknown, err := q.res.codec.Parse(data, check != metav1.FieldValidationIgnore)
+	if err != nil {
+		return nil, badBody(want, err)
+	}
+	if u.GetAPIVersion() != want.GroupVersion().String() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", u.GetAPIVersion(), want.GroupVersion()))
+	}
+	if u.GetKind() != want.Kind {
+		return nil, apierrors.NewInvalid(want.GroupKind(), u.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("kind"), u.GetKind(), "must be "+want.Kind),
+		})
+	}
+	if len(unknown) > 0 && check == metav1.FieldValidationStrict {
+		return nil, badBody(want, runtime.NewStrictDecodingError(unknown))
+	}
+	for _, e := range unknown {
+		q.warn(e.Error())
+	}
+	return u, nil
+}
+
 func (a *API) decodeJSON(q *request, want schema.GroupVersionKind, data []byte, check validation) (runtime.Object, error) {
+	if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
+		return a.parseUnstructured(q, data, check)
+	}
 	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, a.deps.Scheme, a.deps.Scheme, json.SerializerOptions{Strict: check != metav1.FieldValidationIgnore})
 	into, err := a.deps.Scheme.New(want)
 	if err != nil {

@@ -128,11 +128,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	if !gone {
 		return a.writeEntry(w, q, code, e)
 	}
-	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
-	if err != nil {
-		return err
-	}
-	meta, err := wire.ScanMeta(raw)
+	meta, err := metaOf(q.res, e)
 	if err != nil {
 		return err
 	}
@@ -142,7 +138,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	}
 	status := &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
-		Details: &metav1.StatusDetails{Name: q.info.Name, Group: q.res.Group, Kind: q.res.Resource, UID: types.UID(meta.UID)},
+		Details: &metav1.StatusDetails{Name: q.info.Name, Group: q.res.Group, Kind: q.res.Resource, UID: types.UID(meta.uid)},
 	}
 	f := q.form
 	if f.as != "" {
@@ -273,6 +269,9 @@ func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) 
 func (q *request) planDeletion(obj runtime.Object, o *metav1.DeleteOptions) (keep bool) {
 	m := obj.(metav1.Object)
 	setPropagation(m, o)
+	if q.res.Strategy.PrepareDelete != nil && m.GetDeletionTimestamp() == nil {
+		q.res.Strategy.PrepareDelete(obj)
+	}
 	grace := q.grace(obj, o)
 	waits := len(m.GetFinalizers()) > 0 || hasSpecFinalizers(obj) || grace > 0
 	if !waits {
@@ -370,28 +369,28 @@ func (a *API) deleteCollection(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := a.deleteListed(q.ctx(), q, o, e); err != nil {
+		if _, err := a.deleteListed(q.ctx(), q, o, e); err != nil {
 			return err
 		}
 	}
 	return a.writeList(w, q, entries, meta)
 }
 
-func (a *API) deleteListed(ctx context.Context, q *request, o *metav1.DeleteOptions, e *watchcache.Entry) error {
+func (a *API) deleteListed(ctx context.Context, q *request, o *metav1.DeleteOptions, e *watchcache.Entry) (gone bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	one := *q.info
 	one.Name = nameOf(q.res, e.Key)
 	if q.res.Namespaced {
 		one.Namespace = e.Key[:len(e.Key)-len(one.Name)-1]
 	}
-	single := &request{http: q.http, info: &one, res: q.res, form: q.form, user: q.user}
-	_, _, err := a.deleteObject(single, o)
+	single := &request{http: q.http, info: &one, res: q.res, form: q.form, user: q.user, trusted: q.trusted}
+	_, gone, err = a.deleteObject(single, o)
 	if apierrors.IsNotFound(err) {
-		return nil
+		return true, nil
 	}
-	return err
+	return gone, err
 }
 
 // secondsOf is a number of seconds as a duration.

@@ -26,6 +26,9 @@ type protoObject interface {
 // encodeStored renders an object as it is stored: the envelope of its storage
 // version, without the resourceVersion, which is the store's.
 func (a *API) encodeStored(res *Resource, obj runtime.Object) ([]byte, error) {
+	if res.codec != nil {
+		return encodeUnstructured(res, obj)
+	}
 	if res.converts {
 		converted, err := a.convert(obj, res.StoredGVK())
 		if err != nil {
@@ -54,6 +57,9 @@ func (a *API) encodeStored(res *Resource, obj runtime.Object) ([]byte, error) {
 
 // decodeStored builds the served version of a stored object.
 func (a *API) decodeStored(res *Resource, e *watchcache.Entry) (runtime.Object, error) {
+	if res.codec != nil {
+		return a.decodeUnstructured(res, e)
+	}
 	apiVersion, kind, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
 		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
@@ -97,6 +103,9 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 		}
 		out, err := yaml.JSONToYAML(data)
 		return append(dst, out...), err
+	}
+	if res.codec != nil {
+		return a.appendUnstructured(dst, res, f, e)
 	}
 	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {

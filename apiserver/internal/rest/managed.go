@@ -15,8 +15,14 @@ func (a *API) manager(res *Resource, sub string) (*managedfields.FieldManager, e
 	if m, ok := res.managers[sub]; ok {
 		return m, nil
 	}
-	m, err := managedfields.NewDefaultFieldManager(a.deps.Types, a.deps.Scheme, noDefaults{}, a.deps.Scheme,
-		res.GroupVersionKind, res.GroupVersion(), sub, resetFields(res, sub))
+	var m *managedfields.FieldManager
+	var err error
+	if res.codec != nil {
+		m, err = res.codec.Manager(sub)
+	} else {
+		m, err = managedfields.NewDefaultFieldManager(a.deps.Types, a.deps.Scheme, noDefaults{}, a.deps.Scheme,
+			res.GroupVersionKind, res.GroupVersion(), sub, resetFields(res, sub))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("field manager of %s: %w", res.GroupVersionKind, err)
 	}
@@ -53,10 +59,9 @@ func (a *API) track(q *request, sub string, live runtime.Object, obj *runtime.Ob
 		return err
 	}
 	if live == nil {
-		if live, err = a.deps.Scheme.New(q.res.GroupVersionKind); err != nil {
+		if live, err = a.empty(q.res); err != nil {
 			return err
 		}
-		live.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
 	}
 	if q.applied {
 		// An apply has recorded its fields itself.

@@ -40,7 +40,13 @@ func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
 	case types.MergePatchType:
 		return a.patchWith(w, q, sub, func(old []byte, _ runtime.Object) ([]byte, error) { return mergePatch(old, body) })
 	case types.StrategicMergePatchType:
+		if q.res.codec != nil {
+			break
+		}
 		return a.patchWith(w, q, sub, func(old []byte, obj runtime.Object) ([]byte, error) { return strategicPatch(old, body, obj) })
+	}
+	if q.res.codec != nil {
+		return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
 	}
 	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
 }
@@ -157,10 +163,9 @@ func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) 
 			if patch.GetUID() != "" || patch.GetResourceVersion() != "" {
 				return nil, errNoObject
 			}
-			if live, err = a.deps.Scheme.New(q.res.GroupVersionKind); err != nil {
+			if live, err = a.empty(q.res); err != nil {
 				return nil, err
 			}
-			live.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
 		}
 		obj, err := manager.Apply(live, patch.DeepCopy(), name, force)
 		if err != nil {
@@ -191,6 +196,10 @@ func (a *API) decodeApply(q *request, body []byte, check validation) (*unstructu
 	}
 	if len(patch.GetManagedFields()) > 0 {
 		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
+	}
+	if q.res.codec != nil {
+		// The typed patch finds what the schema does not know.
+		return patch, nil
 	}
 	// A typed decode finds what the schema does not know.
 	if _, err := a.decodeJSON(q, q.res.GroupVersionKind, data, check); err != nil {

@@ -203,6 +203,9 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if q.form.as != "Table" {
+		writeWarnings(w, q.warnings)
+	}
 	switch {
 	case q.form.as == "Table":
 		return a.writeTable(w, q, http.StatusOK, entries, meta)
@@ -356,7 +359,7 @@ func expiredContinue(res *Resource, o *listOptions) error {
 
 func (a *API) writeList(w http.ResponseWriter, q *request, entries []*watchcache.Entry, meta wire.ListMeta) error {
 	res, f := q.res, q.form
-	apiVersion, kind := res.GroupVersion().String(), res.GroupVersionKind.Kind+"List"
+	apiVersion, kind := res.GroupVersion().String(), res.ListName()
 	if f.as != "" {
 		apiVersion, kind = metav1.SchemeGroupVersion.String(), "PartialObjectMetadataList"
 	}

@@ -143,15 +143,11 @@ func (a *API) matches(res *Resource, s *selection, e *watchcache.Entry) (bool, e
 		return false, nil
 	}
 	if s.labels != nil {
-		_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+		meta, err := metaOf(res, e)
 		if err != nil {
-			return false, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+			return false, err
 		}
-		meta, err := wire.ScanMeta(raw)
-		if err != nil {
-			return false, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
-		}
-		if !s.labels.Matches(&meta) {
+		if !s.labels.Matches(meta.labels) {
 			return false, nil
 		}
 	}

@@ -56,7 +56,7 @@ func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 		}
 		return a.deps.Connect.Connect(w, q.http, q.info)
 	}
-	f, err := negotiate(q.http)
+	f, err := q.negotiate()
 	if err != nil {
 		return err
 	}
@@ -185,6 +185,21 @@ func setReplicas(obj runtime.Object, n int32) {
 	}
 }
 
+func (r *Resource) scale(obj runtime.Object) (*autoscalingv1.Scale, error) {
+	if r.Strategy.Scale != nil {
+		return r.Strategy.Scale(obj)
+	}
+	return scaleOf(obj)
+}
+
+func (r *Resource) setReplicas(obj runtime.Object, n int32) error {
+	if r.Strategy.SetReplicas != nil {
+		return r.Strategy.SetReplicas(obj, n)
+	}
+	setReplicas(obj, n)
+	return nil
+}
+
 func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 	if q.info.Verb == "get" {
 		e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), q.http.URL.Query().Get("resourceVersion"))
@@ -198,7 +213,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return err
 		}
-		s, err := scaleOf(obj)
+		s, err := q.res.scale(obj)
 		if err != nil {
 			return err
 		}
@@ -217,7 +232,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if old == nil {
 			return nil, errNoObject
 		}
-		was, err := scaleOf(old)
+		was, err := q.res.scale(old)
 		if err != nil {
 			return nil, err
 		}
@@ -230,7 +245,9 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 				field.Invalid(field.NewPath("spec", "replicas"), next.Spec.Replicas, "must be greater than or equal to 0"),
 			})
 		}
-		setReplicas(old, next.Spec.Replicas)
+		if err := q.res.setReplicas(old, next.Spec.Replicas); err != nil {
+			return nil, err
+		}
 		m := old.(metav1.Object)
 		if next.ResourceVersion != "" {
 			m.SetResourceVersion(next.ResourceVersion)
@@ -247,7 +264,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 			return err
 		}
 	}
-	s, err := scaleOf(result)
+	s, err := q.res.scale(result)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/wire"
@@ -305,9 +306,12 @@ func (s *watchStream) bookmark(rev int64, end bool) error {
 		}
 		frame = wire.AppendJSONWatchFrame(nil, "BOOKMARK", data)
 	default:
-		obj, err := s.api.deps.Scheme.New(gvk)
-		if err != nil {
-			return err
+		var obj runtime.Object = &metav1.PartialObjectMetadata{}
+		if s.q.form.as == "" {
+			var err error
+			if obj, err = s.api.empty(s.q.res); err != nil {
+				return err
+			}
 		}
 		obj.GetObjectKind().SetGroupVersionKind(gvk)
 		m, ok := obj.(metav1.Object)

@@ -99,6 +99,8 @@ type Cache struct {
 	// last is the revision of the last change.
 	last     int64
 	watchers watcherIndex
+	// detached is whether no more changes come.
+	detached bool
 }
 
 func newCache(cfg Config, hub *Hub) *Cache {
@@ -194,6 +196,17 @@ func (c *Cache) replace(entries []*Entry, rev int64) {
 	c.mu.Lock()
 	c.tree, c.loaded = tree, true
 	c.window, c.start, c.floor = nil, 0, rev
+	ended := c.watchers.takeAll()
+	c.mu.Unlock()
+	for _, w := range ended {
+		w.end(ErrGone)
+	}
+}
+
+// detach ends the watchers; no more changes come.
+func (c *Cache) detach() {
+	c.mu.Lock()
+	c.detached = true
 	ended := c.watchers.takeAll()
 	c.mu.Unlock()
 	for _, w := range ended {

@@ -72,7 +72,8 @@ func (h *Hub) Add(ctx context.Context, cfg Config) (*Cache, error) {
 	return c, nil
 }
 
-// Remove drops the cache of a resource and ends its watchers.
+// Remove drops the cache of a resource and ends its watchers. Who still holds
+// it reads what was in it.
 func (h *Hub) Remove(c *Cache) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +85,7 @@ func (h *Hub) Remove(c *Cache) {
 		}
 	}
 	h.caches[segment] = kept
-	c.replace(nil, h.Revision())
+	c.detach()
 }
 
 // Revision is the one up to which all changes are in the caches.

@@ -114,7 +114,7 @@ func (c *Cache) Watch(scope Scope, rev int64) (*Watcher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	past, ok := c.since(rev)
-	if !ok {
+	if !ok || c.detached {
 		return nil, ErrTooOld
 	}
 	w := c.watcher(scope)
@@ -134,6 +134,11 @@ func (c *Cache) SnapshotAndWatch(scope Scope) (Snapshot, *Watcher) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.watcher(scope)
+	if c.detached {
+		w.err = ErrGone
+		w.signal()
+		return c.snapshot(), w
+	}
 	c.watchers.add(w)
 	return c.snapshot(), w
 }

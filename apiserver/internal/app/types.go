@@ -1,0 +1,37 @@
+package app
+
+import (
+	extensionconfigurations "k8s.io/apiextensions-apiserver/pkg/client/applyconfiguration"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/applyconfigurations"
+	aggregatorconfigurations "k8s.io/kube-aggregator/pkg/client/applyconfiguration"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+)
+
+// kindTypes is what server-side apply knows of the kinds with Go types: three
+// modules publish it, each for its own groups.
+type kindTypes struct {
+	core managedfields.TypeConverter
+	more map[string]managedfields.TypeConverter
+}
+
+func newTypes(scheme *runtime.Scheme) *kindTypes {
+	return &kindTypes{core: applyconfigurations.NewTypeConverter(scheme), more: map[string]managedfields.TypeConverter{
+		"apiextensions.k8s.io":   extensionconfigurations.NewTypeConverter(scheme),
+		"apiregistration.k8s.io": aggregatorconfigurations.NewTypeConverter(scheme),
+	}}
+}
+
+// ObjectToTyped implements managedfields.TypeConverter.
+func (t *kindTypes) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	if c, ok := t.more[obj.GetObjectKind().GroupVersionKind().Group]; ok {
+		return c.ObjectToTyped(obj, options...)
+	}
+	return t.core.ObjectToTyped(obj, options...)
+}
+
+// TypedToObject implements managedfields.TypeConverter; it needs no schema.
+func (t *kindTypes) TypedToObject(value *typed.TypedValue) (runtime.Object, error) {
+	return t.core.TypedToObject(value)
+}
