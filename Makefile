@@ -17,7 +17,7 @@ GOBUILD    := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "$(LDF
 TOOLS      := bin/tools
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e race lint fuzz bench gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race lint fuzz bench gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ e2e: build images ## the cluster test, on a test host of its own (root)
 
 fresh: ## make up and make down on a machine that has only Debian, git, make and Go (root)
 	@hack/fresh.sh
+
+machine: build images ## a machine with a cluster that stays up until interrupted, for work on it (root)
+	@cd hack/e2e && FLAGSHIP_E2E_HOLD=$(CURDIR)/bin/machine.pid GOWORK=off go test -count=1 -timeout 0 -v -run '^TestHold$$' ./...
 
 race: ## the tests of every module under the race detector
 	@for m in $(MODULES); do hack/step.sh "race $$m" env -C $$m go test -race ./... ; done

@@ -20,6 +20,7 @@ import (
 	"flagship/internal/logging"
 	"flagship/internal/process"
 	"flagship/internal/version"
+	"flagship/kubelet/internal/allocate"
 	"flagship/kubelet/internal/config"
 	"flagship/kubelet/internal/cri"
 	"flagship/kubelet/internal/image"
@@ -53,6 +54,7 @@ type kubelet struct {
 	health    *node.Health
 	relist    *observe.Relist
 	cgroups   *resource.Cgroups
+	books     *allocate.Books
 	evictor   *resource.Evictor
 	volumes   *volume.Manager
 	builder   *runconfig.Builder
@@ -189,8 +191,13 @@ func (k *kubelet) wire(ctx context.Context) error {
 	k.cgroups = resource.NewCgroups(resource.CgroupConfig{
 		Mount: resource.Root, V2: v2, Systemd: driver == "systemd", Prefix: cfg.CgroupRoot, PerQOS: *cfg.CgroupsPerQOS, CFSQuota: *cfg.CPUCFSQuota,
 		Period: cfg.CPUCFSQuotaPeriod.Microseconds(), PodPids: *cfg.PodPidsLimit, NodeCPU: k.allocatable.Cpu().MilliValue(), NodeMem: k.podMemory(),
+		Huge: resource.HugePageSizes(),
 	}, units)
 	if err := k.cgroups.Setup(); err != nil {
+		return err
+	}
+	var err error
+	if k.books, err = allocate.Open(cfg.RootDir); err != nil {
 		return err
 	}
 	k.metrics = newMeters(k)
@@ -224,7 +231,8 @@ func (k *kubelet) wire(ctx context.Context) error {
 	k.pool = worker.New(worker.Config{
 		SyncPeriod: cfg.SyncFrequency.Duration, BackoffMax: cfg.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, ContainersDir: containersDir,
 	}, worker.Deps{
-		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: k.images(), Statuses: k.statuses, Cgroups: k.cgroups,
+		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: k.images(), Statuses: k.statuses, Cgroups: k.cgroups, Books: k.books,
+		Allocatable: func() corev1.ResourceList { return k.allocatable },
 		Probes: k.probes, Node: k, Events: k.event, Decided: k.decided, Removed: k.removed, Ready: func() bool { return k.mux.Ready() },
 	})
 	k.relist = observe.New(k.log, k.runtime, k.pool.Wake)
@@ -236,7 +244,6 @@ func (k *kubelet) wire(ctx context.Context) error {
 			LeaseDuration: time.Duration(cfg.NodeLeaseDurationSeconds) * time.Second,
 		}, node.MemberDeps{Log: k.log, API: k.api, Client: k.client, Facts: k.facts, Events: k.nodeEvent, CIDR: k.podCIDR})
 	}
-	var err error
 	k.evictor, err = k.newEvictor()
 	return err
 }

@@ -73,6 +73,21 @@ func (c *Client) Stats(ctx context.Context) ([]*runtimeapi.ContainerStats, error
 	return r.Stats, nil
 }
 
+// MemoryUsage is how much memory a container uses now, in bytes.
+func (c *Client) MemoryUsage(ctx context.Context, id string) (uint64, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	r, err := c.runtime.ContainerStats(ctx, &runtimeapi.ContainerStatsRequest{ContainerId: id})
+	if err != nil {
+		return 0, fmt.Errorf("get stats of container %s: %w", id, err)
+	}
+	used := r.GetStats().GetMemory().GetUsageBytes()
+	if used == nil {
+		return 0, fmt.Errorf("stats of container %s have no memory usage", id)
+	}
+	return used.Value, nil
+}
+
 // ErrNoEvents tells that the runtime has no event stream.
 var ErrNoEvents = fmt.Errorf("the container runtime does not implement GetContainerEvents")
 

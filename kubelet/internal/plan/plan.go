@@ -25,9 +25,10 @@ type Probes struct{ Liveness, Startup map[string]Result }
 
 // Input is everything a plan depends on.
 type Input struct {
-	Pod    *corev1.Pod
-	State  *podstate.Pod
-	Probes Probes
+	Pod      *corev1.Pod // with the resources it was granted
+	State    *podstate.Pod
+	Probes   Probes
+	Actuated *Actuated // nil where resources are not compared
 }
 
 // KillReason says what killed a container.
@@ -57,12 +58,13 @@ type Actions struct {
 	Kill          []Kill
 	// The next three are indices into the pod's lists, in start order.
 	StartEphemeral, StartInit, Start []int
-	Resize                           []string // names of running containers whose limits changed
+	Resize                           []Resize // in order: what shrinks first
+	ResizePod                        bool     // the pod's cgroup is to be set anew: before what grows, after what shrinks
 }
 
 // Empty reports that the pod is as it should be.
 func (a *Actions) Empty() bool {
-	return !a.KillPod && !a.CreateSandbox &&
+	return !a.KillPod && !a.CreateSandbox && !a.ResizePod &&
 		len(a.Kill)+len(a.StartEphemeral)+len(a.StartInit)+len(a.Start)+len(a.Resize) == 0
 }
 
@@ -116,6 +118,7 @@ func Compute(in Input) Actions {
 	if keep == 0 && len(a.Start) == 0 {
 		a.KillPod, a.StartInit = true, nil
 	}
+	planPodResize(in, &a)
 	return a
 }
 
@@ -182,7 +185,11 @@ func planContainer(in Input, i int, a *Actions) bool {
 	case in.Probes.Startup[last.ID] == Failure:
 		message, reason = fmt.Sprintf("Container %s failed startup probe", c.Name), ByStartup
 	default:
-		return true
+		if planResize(in, c, last, a) {
+			return true
+		}
+		a.Start = append(a.Start, i)
+		return false
 	}
 	if restart {
 		message += ", will be restarted"
@@ -276,6 +283,7 @@ func planInitOne(in Input, i int, st *podstate.Container, previous bool, a *Acti
 		start()
 	case podstate.Running:
 		if !sidecar {
+			planResize(in, c, st, a)
 			return false, false
 		}
 		if c.StartupProbe != nil {
@@ -292,6 +300,8 @@ func planInitOne(in Input, i int, st *podstate.Container, previous bool, a *Acti
 			kill(ByChange, "Init container %s definition changed", c.Name)
 		} else if in.Probes.Liveness[st.ID] == Failure {
 			kill(ByLiveness, "Init container %s failed liveness probe", c.Name)
+		} else if !planResize(in, c, st, a) {
+			start()
 		}
 		return true, false
 	case podstate.Exited:

@@ -151,6 +151,17 @@ func HashContainer(c *corev1.Container) uint64 {
 	return uint64(h.Sum32())
 }
 
+// HashDeclaration hashes everything that the container declares.
+func HashDeclaration(c *corev1.Container) uint32 {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // API types always marshal
+	}
+	h := fnv.New32a()
+	h.Write(raw)
+	return h.Sum32()
+}
+
 // RestartAllowed says whether a container that exited with the code is started again by its policy and rules.
 func RestartAllowed(pod *corev1.Pod, c *corev1.Container, exitCode int32) bool {
 	if c.RestartPolicy == nil {

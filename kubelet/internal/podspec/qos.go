@@ -108,6 +108,24 @@ func aggregate(pod *corev1.Pod, of func(*corev1.Container) corev1.ResourceList,
 	return total
 }
 
+// EffectiveLimits is the limits of a container, with the pod's own where the container has none.
+func EffectiveLimits(pod, c *corev1.ResourceRequirements) corev1.ResourceList {
+	out := c.Limits.DeepCopy()
+	if out == nil {
+		out = corev1.ResourceList{}
+	}
+	if pod == nil {
+		return out
+	}
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		have := out[name]
+		if q, ok := pod.Limits[name]; ok && have.IsZero() && !q.IsZero() {
+			out[name] = q.DeepCopy()
+		}
+	}
+	return out
+}
+
 func add(sum, list corev1.ResourceList) {
 	for name, q := range list {
 		have := sum[name]

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -34,6 +33,7 @@ type CgroupConfig struct {
 	NodeCPU  int64 // allocatable millicores
 	NodeMem  int64 // bytes that all pods together may use, 0 for no limit
 	NodePids int64
+	Huge     []string // sizes of huge page that the machine has, such as 2MB
 }
 
 // Units starts and stops systemd slices; nil with the cgroupfs driver.
@@ -48,9 +48,9 @@ type Cgroups struct {
 	units Units
 	root  Name
 
-	mu     sync.Mutex          // guards shares
+	mu     sync.Mutex // guards the maps
 	shares map[types.UID]int64 // of burstable pods
-	made   map[types.UID]bool
+	made   map[types.UID]Limits
 }
 
 // IsV2 reports whether the machine has the unified hierarchy.
@@ -70,7 +70,7 @@ func NewCgroups(cfg CgroupConfig, units Units) *Cgroups {
 	if cfg.PerQOS {
 		root = append(root, "kubepods")
 	}
-	return &Cgroups{cfg: cfg, units: units, root: root, shares: map[types.UID]int64{}, made: map[types.UID]bool{}}
+	return &Cgroups{cfg: cfg, units: units, root: root, shares: map[types.UID]int64{}, made: map[types.UID]Limits{}}
 }
 
 func (c *Cgroups) path(n Name) string {
@@ -116,28 +116,55 @@ func (c *Cgroups) Setup() error {
 
 // Ensure makes the pod's cgroup, once per process, and counts it in its class.
 func (c *Cgroups) Ensure(pod *corev1.Pod) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.made[pod.UID]; ok || !c.cfg.PerQOS {
+		return nil
+	}
+	return c.set(pod, c.limits(pod))
+}
+
+// Widen lets the pod's cgroup allow what it allows now and what the pod was granted, before its containers change.
+func (c *Cgroups) Widen(pod *corev1.Pod) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.cfg.PerQOS {
 		return nil
 	}
+	l := c.limits(pod)
+	if have, ok := c.made[pod.UID]; ok {
+		l = l.wider(have)
+	}
+	return c.set(pod, l)
+}
+
+// Settle lets the pod's cgroup allow exactly what the pod was granted.
+func (c *Cgroups) Settle(pod *corev1.Pod) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.made[pod.UID] {
+	if !c.cfg.PerQOS {
 		return nil
 	}
-	class := podspec.QOS(pod)
-	pids := c.cfg.PodPids
-	if pids < 0 {
-		pids = 0
-	}
-	l := podLimits(pod, c.cfg.CFSQuota, c.cfg.Period, pids)
-	if class == corev1.PodQOSBestEffort {
+	return c.set(pod, c.limits(pod))
+}
+
+func (c *Cgroups) limits(pod *corev1.Pod) Limits {
+	l := podLimits(pod, c.cfg.CFSQuota, c.cfg.Period, max(c.cfg.PodPids, 0))
+	if podspec.QOS(pod) == corev1.PodQOSBestEffort {
 		l.Shares = 2
 	}
+	l.Huge = hugeLimits(pod, c.cfg.Huge)
+	return l
+}
+
+// set is called with c.mu held, which keeps the class's sum and the pods' shares together.
+func (c *Cgroups) set(pod *corev1.Pod, l Limits) error {
+	class := podspec.QOS(pod)
 	if err := c.apply(podName(c.root, pod.UID, class), l); err != nil {
 		return fmt.Errorf("set up cgroup of pod: %w", err)
 	}
-	c.made[pod.UID] = true
-	if class == corev1.PodQOSBurstable {
+	c.made[pod.UID] = l
+	if class == corev1.PodQOSBurstable && c.shares[pod.UID] != l.Shares {
 		c.shares[pod.UID] = l.Shares
 		return c.applyBurstable()
 	}
@@ -263,46 +290,62 @@ func (c *Cgroups) Pods() []types.UID {
 // apply makes the cgroup and sets its limits.
 func (c *Cgroups) apply(n Name, l Limits) error {
 	if c.cfg.Systemd && c.units != nil {
-		return c.units.StartSlice(n.Slice(), l, c.cfg.V2)
+		if err := c.units.StartSlice(n.Slice(), l, c.cfg.V2); err != nil || len(l.Huge) == 0 {
+			return err
+		}
+		l = Limits{Huge: l.Huge} // systemd knows nothing of huge pages
+		return c.write(c.path(n), onlyHuge(c.files(l)))
 	}
 	if c.cfg.V2 {
-		return c.applyV2(c.path(n), l)
+		if err := c.makeV2(c.path(n)); err != nil {
+			return err
+		}
 	}
-	return c.applyV1(c.path(n), l)
+	return c.write(c.path(n), c.files(l))
 }
 
-func (c *Cgroups) applyV1(p string, l Limits) error {
-	values := map[string][][2]string{
-		"cpu":    {{"cpu.shares", strconv.FormatInt(l.Shares, 10)}},
-		"memory": nil,
-		"pids":   nil,
+func (c *Cgroups) files(l Limits) []file {
+	if c.cfg.V2 {
+		return v2Files(l)
 	}
-	if l.Quota > 0 {
-		values["cpu"] = append(values["cpu"], [2]string{"cpu.cfs_period_us", strconv.FormatInt(l.Period, 10)}, [2]string{"cpu.cfs_quota_us", strconv.FormatInt(l.Quota, 10)})
-	}
-	if l.Memory > 0 {
-		values["memory"] = append(values["memory"], [2]string{"memory.limit_in_bytes", strconv.FormatInt(l.Memory, 10)})
-	}
-	if l.Pids > 0 {
-		values["pids"] = append(values["pids"], [2]string{"pids.max", strconv.FormatInt(l.Pids, 10)})
-	}
-	for controller, files := range values {
-		base := filepath.Join(c.cfg.Mount, controller)
-		if _, err := os.Stat(base); err != nil {
-			continue
+	return v1Files(l)
+}
+
+func onlyHuge(list []file) []file {
+	var out []file
+	for _, f := range list {
+		if f.controller == "hugetlb" {
+			out = append(out, f)
 		}
-		dir := filepath.Join(base, p)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
+	}
+	return out
+}
+
+// write sets the values, in the hierarchy of each one's controller with v1. A controller that the machine lacks is left
+// out, as is a value that the kernel does not offer.
+func (c *Cgroups) write(p string, list []file) error {
+	for _, f := range list {
+		dir := filepath.Join(c.cfg.Mount, p)
+		if !c.cfg.V2 {
+			base := filepath.Join(c.cfg.Mount, f.controller)
+			if _, err := os.Stat(base); err != nil {
+				continue
+			}
+			dir = filepath.Join(base, p)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
 		}
-		if err := writeValues(dir, files); err != nil {
-			return err
+		err := os.WriteFile(filepath.Join(dir, f.name), []byte(f.value), 0o644)
+		if err != nil && !(f.controller == "hugetlb" && (os.IsNotExist(err) || os.IsPermission(err))) {
+			return fmt.Errorf("set %s: %w", f.name, err)
 		}
 	}
 	return nil
 }
 
-func (c *Cgroups) applyV2(p string, l Limits) error {
+// makeV2 makes the cgroup, each level with the controllers of the one above.
+func (c *Cgroups) makeV2(p string) error {
 	dir := c.cfg.Mount
 	for _, part := range strings.Split(strings.Trim(p, "/"), "/") {
 		if err := c.delegate(dir); err != nil {
@@ -313,17 +356,7 @@ func (c *Cgroups) applyV2(p string, l Limits) error {
 			return err
 		}
 	}
-	values := [][2]string{{"cpu.weight", strconv.FormatInt(weightOf(l.Shares), 10)}}
-	if l.Quota > 0 {
-		values = append(values, [2]string{"cpu.max", fmt.Sprintf("%d %d", l.Quota, l.Period)})
-	}
-	if l.Memory > 0 {
-		values = append(values, [2]string{"memory.max", strconv.FormatInt(l.Memory, 10)})
-	}
-	if l.Pids > 0 {
-		values = append(values, [2]string{"pids.max", strconv.FormatInt(l.Pids, 10)})
-	}
-	return writeValues(dir, values)
+	return nil
 }
 
 // delegate lets the children of a v2 cgroup use its controllers.
@@ -353,13 +386,4 @@ func (c *Cgroups) delegate(dir string) error {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(strings.Join(add, " ")), 0o644)
-}
-
-func writeValues(dir string, values [][2]string) error {
-	for _, v := range values {
-		if err := os.WriteFile(filepath.Join(dir, v[0]), []byte(v[1]), 0o644); err != nil {
-			return fmt.Errorf("set %s: %w", v[0], err)
-		}
-	}
-	return nil
 }

@@ -1,10 +1,15 @@
 package resource
 
 import (
+	"fmt"
+	"maps"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagship/kubelet/internal/podspec"
@@ -13,9 +18,84 @@ import (
 
 // Limits are what a cgroup enforces; zero means no limit, for Shares the least.
 type Limits struct {
-	Shares        int64 // cgroup v1 units
-	Quota, Period int64 // microseconds
-	Memory, Pids  int64 // bytes, processes
+	Shares        int64            // cgroup v1 units
+	Quota, Period int64            // microseconds
+	Memory, Pids  int64            // bytes, processes
+	Huge          map[string]int64 // bytes by page size, such as 2MB; a size that is not named is not limited
+}
+
+// wider is the limits that allow whatever one of the two allows.
+func (l Limits) wider(o Limits) Limits {
+	larger := func(a, b int64) int64 {
+		if a == 0 || b == 0 {
+			return 0
+		}
+		return max(a, b)
+	}
+	out := l
+	out.Shares, out.Quota, out.Memory, out.Pids = max(l.Shares, o.Shares), larger(l.Quota, o.Quota), larger(l.Memory, o.Memory), larger(l.Pids, o.Pids)
+	out.Period = max(l.Period, o.Period)
+	return out
+}
+
+// file is one value of a cgroup.
+type file struct{ controller, name, value string }
+
+// v1Files is how cgroup v1 is told the limits.
+func v1Files(l Limits) []file {
+	out := []file{{"cpu", "cpu.shares", strconv.FormatInt(l.Shares, 10)}}
+	if l.Quota > 0 {
+		out = append(out, file{"cpu", "cpu.cfs_period_us", strconv.FormatInt(l.Period, 10)})
+	}
+	out = append(out, file{"cpu", "cpu.cfs_quota_us", orNone(l.Quota, "-1")}, file{"memory", "memory.limit_in_bytes", orNone(l.Memory, "-1")},
+		file{"pids", "pids.max", orNone(l.Pids, "max")})
+	for _, size := range sortedSizes(l.Huge) {
+		out = append(out, file{"hugetlb", "hugetlb." + size + ".limit_in_bytes", strconv.FormatInt(l.Huge[size], 10)})
+	}
+	return out
+}
+
+// v2Files is how cgroup v2 is told the limits.
+func v2Files(l Limits) []file {
+	quota := "max"
+	if l.Quota > 0 {
+		quota = fmt.Sprintf("%d %d", l.Quota, l.Period)
+	}
+	out := []file{
+		{"cpu", "cpu.weight", strconv.FormatInt(weightOf(l.Shares), 10)}, {"cpu", "cpu.max", quota},
+		{"memory", "memory.max", orNone(l.Memory, "max")}, {"pids", "pids.max", orNone(l.Pids, "max")},
+	}
+	for _, size := range sortedSizes(l.Huge) {
+		out = append(out, file{"hugetlb", "hugetlb." + size + ".max", strconv.FormatInt(l.Huge[size], 10)})
+	}
+	return out
+}
+
+func orNone(n int64, none string) string {
+	if n <= 0 {
+		return none
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func sortedSizes(m map[string]int64) []string { return slices.Sorted(maps.Keys(m)) }
+
+// hugeLimits is what the pod may use of each size of huge page that the machine has: what it requests, else nothing.
+func hugeLimits(pod *corev1.Pod, sizes []string) map[string]int64 {
+	out := map[string]int64{}
+	for _, s := range sizes {
+		out[s] = 0
+	}
+	for name, q := range podspec.Requests(pod) {
+		if size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix); ok {
+			if n, err := resource.ParseQuantity(size); err == nil {
+				if _, has := out[runconfig.PageSize(n.Value())]; has {
+					out[runconfig.PageSize(n.Value())] = q.Value()
+				}
+			}
+		}
+	}
+	return out
 }
 
 // Name is a cgroup's path as parts, such as kubepods, burstable, podUID; the drivers write it differently.

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"flagship/kubelet/internal/runconfig"
 )
 
 // Machine is what the node has; read once.
@@ -173,6 +175,22 @@ func threshold(v string, total int64) (int64, error) {
 		return 0, fmt.Errorf("%q: %w", v, err)
 	}
 	return q.Value(), nil
+}
+
+// HugePageSizes lists the sizes of huge page that the machine has, as cgroups name them: 2MB.
+func HugePageSizes() []string {
+	entries, err := os.ReadDir("/sys/kernel/mm/hugepages")
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, e := range entries {
+		kb, ok := strings.CutSuffix(strings.TrimPrefix(e.Name(), "hugepages-"), "kB")
+		if n, err := strconv.ParseInt(kb, 10, 64); ok && err == nil {
+			out = append(out, runconfig.PageSize(n<<10))
+		}
+	}
+	return out
 }
 
 func hugepages(size string) int64 {

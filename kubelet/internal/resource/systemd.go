@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -51,19 +52,23 @@ func (s *Systemd) StartSlice(name string, l Limits, v2 bool) error {
 	} else {
 		limits = append(limits, prop("CPUShares", uint64(l.Shares)))
 	}
+	const none = math.MaxUint64 // what systemd calls infinity
+	quota, bytes, tasks, memory := uint64(none), uint64(none), uint64(none), "MemoryLimit"
 	if l.Quota > 0 {
-		limits = append(limits, prop("CPUQuotaPerSecUSec", uint64(l.Quota*1000000/l.Period)))
+		// systemd rounds to whole percents: never below what was asked for, as runc does.
+		quota = uint64((l.Quota*1000000/l.Period + 9999) / 10000 * 10000)
+		limits = append(limits, prop("CPUQuotaPeriodUSec", uint64(l.Period)))
 	}
 	if l.Memory > 0 {
-		memory := "MemoryLimit"
-		if v2 {
-			memory = "MemoryMax"
-		}
-		limits = append(limits, prop(memory, uint64(l.Memory)))
+		bytes = uint64(l.Memory)
 	}
 	if l.Pids > 0 {
-		limits = append(limits, prop("TasksMax", uint64(l.Pids)))
+		tasks = uint64(l.Pids)
 	}
+	if v2 {
+		memory = "MemoryMax"
+	}
+	limits = append(limits, prop("CPUQuotaPerSecUSec", quota), prop(memory, bytes), prop("TasksMax", tasks))
 	props := append([]systemd.Property{systemd.PropDescription("kubelet " + name), prop("DefaultDependencies", false), systemd.PropWants(parentSlice(name))}, limits...)
 	done := make(chan string, 1)
 	if _, err := conn.StartTransientUnitContext(ctx, name, "replace", props, done); err != nil {

@@ -205,6 +205,11 @@ func (b *Builder) Container(ctx context.Context, in ContainerInput) (*runtimeapi
 	return cfg, nil
 }
 
+// Resources is what the runtime is asked to enforce for a container that runs already.
+func (b *Builder) Resources(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxContainerResources {
+	return LinuxResources(pod, c, b.cfg.Resources)
+}
+
 func annotations(pod *corev1.Pod, c *corev1.Container, restarts int) map[string]string {
 	out := map[string]string{
 		cri.AnnotationHash:              strconv.FormatUint(podspec.HashContainer(c), 16),

@@ -47,15 +47,8 @@ type ResourceRules struct {
 
 // LinuxResources is what the runtime is asked to enforce for the container.
 func LinuxResources(pod *corev1.Pod, c *corev1.Container, rules ResourceRules) *runtimeapi.LinuxContainerResources {
-	cpuLimit, memLimit := c.Resources.Limits.Cpu(), c.Resources.Limits.Memory()
-	if pod.Spec.Resources != nil {
-		if cpuLimit.IsZero() {
-			cpuLimit = pod.Spec.Resources.Limits.Cpu()
-		}
-		if memLimit.IsZero() {
-			memLimit = pod.Spec.Resources.Limits.Memory()
-		}
-	}
+	limits := podspec.EffectiveLimits(pod.Spec.Resources, &c.Resources)
+	cpuLimit, memLimit := limits.Cpu(), limits.Memory()
 	out := &runtimeapi.LinuxContainerResources{OomScoreAdj: podspec.OOMScoreAdj(pod, c, rules.MemoryCapacity)}
 	if request, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
 		out.CpuShares = SharesOf(request.MilliValue())
@@ -71,7 +64,7 @@ func LinuxResources(pod *corev1.Pod, c *corev1.Container, rules ResourceRules) *
 	for name, q := range c.Resources.Limits {
 		if size, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix); ok {
 			if n, err := resource.ParseQuantity(size); err == nil {
-				out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: pageSize(n.Value()), Limit: uint64(q.Value())})
+				out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: PageSize(n.Value()), Limit: uint64(q.Value())})
 			}
 		}
 	}
@@ -84,7 +77,8 @@ func LinuxResources(pod *corev1.Pod, c *corev1.Container, rules ResourceRules) *
 	return out
 }
 
-func pageSize(n int64) string {
+// PageSize names a size of huge page as cgroups do, such as 2MB.
+func PageSize(n int64) string {
 	for _, u := range []struct {
 		shift int
 		name  string

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"flagship/kubelet/internal/allocate"
 	"flagship/kubelet/internal/podspec"
 	"flagship/kubelet/internal/podstate"
 )
@@ -35,6 +36,8 @@ type Input struct {
 	Runtime  string   // scheme of container IDs
 	Forced   *Failure // the pod is failed for this reason (evicted, deadline, rejected)
 	Now      time.Time
+	Resize   []corev1.PodCondition // that tell of a resize
+	Actuated allocate.Info         // what took effect of the pod's resources
 }
 
 // Generate makes the pod's status.
@@ -61,7 +64,9 @@ func Generate(in Input) corev1.PodStatus {
 	}
 	setPhase(&s, in)
 	setProbes(&s, in)
-	s.Conditions = conditions(pod, &s, state)
+	s.AllocatedResources = podspec.Requests(pod)
+	s.Resources = podResources(in, s.AllocatedResources)
+	s.Conditions = append(conditions(pod, &s, state), in.Resize...)
 	keepTransitions(&s, in.Old, in.Now)
 	return s
 }
@@ -164,7 +169,7 @@ func oldStatus(old corev1.PodStatus, st *corev1.ContainerStatus) *corev1.Contain
 func keepTransitions(s *corev1.PodStatus, old corev1.PodStatus, now time.Time) {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
-		if !owned(c.Type) {
+		if !owned(c.Type) || !c.LastTransitionTime.IsZero() {
 			continue
 		}
 		c.LastTransitionTime = metav1.NewTime(now)
@@ -217,8 +222,10 @@ func one(in Input, c *corev1.Container, old *corev1.ContainerStatus, hasInit boo
 	} else if old != nil && old.LastTerminationState.Terminated != nil {
 		st.LastTerminationState = old.LastTerminationState
 	}
-	st.AllocatedResources = c.Resources.Requests
-	st.Resources = c.Resources.DeepCopy()
+	if kind != podspec.Ephemeral {
+		st.AllocatedResources = c.Resources.Requests
+		st.Resources = resources(c, cur, old, in.Actuated.ContainerResources[c.Name], st.ContainerID)
+	}
 	if kind == podspec.Init && cur.State == podstate.Exited && cur.ExitCode == 0 && !podspec.IsRestartableInit(c) {
 		return st
 	}

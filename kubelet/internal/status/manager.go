@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -208,6 +209,25 @@ func (m *Manager) write(ctx context.Context, j job) error {
 	return nil
 }
 
+// whole says of every condition what it does not have, and of those that tell of a resize when there is none: a merge
+// keeps what is not named.
+func whole(list any, have []corev1.PodCondition) any {
+	out, _ := list.([]any)
+	for _, c := range out {
+		for _, field := range []string{"reason", "message"} {
+			if c, ok := c.(map[string]any); ok && c[field] == nil {
+				c[field] = nil
+			}
+		}
+	}
+	for _, t := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress} {
+		if !slices.ContainsFunc(have, func(c corev1.PodCondition) bool { return c.Type == t }) {
+			out = append(out, map[string]any{"type": string(t), "$patch": "delete"})
+		}
+	}
+	return out
+}
+
 // Patch is the strategic merge patch that makes the pod's status this one, conditions of others untouched.
 func Patch(target *corev1.Pod, s corev1.PodStatus) ([]byte, error) {
 	raw, err := json.Marshal(s)
@@ -227,6 +247,7 @@ func Patch(target *corev1.Pod, s corev1.PodStatus) ([]byte, error) {
 		list, _ := m[field].([]any)
 		m[field] = append(list, map[string]any{"$patch": "replace"})
 	}
+	m["conditions"] = whole(m["conditions"], s.Conditions)
 	// Written by the scheduler, the resource-claim controller and the API server.
 	for _, field := range []string{"nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize"} {
 		delete(m, field)

@@ -90,6 +90,14 @@ func (p *Pool) orphans(ctx context.Context) {
 			}
 		}
 	}
+	for _, uid := range p.deps.Books.Pods() {
+		if p.known(uid) || present[uid] {
+			continue
+		}
+		if err := p.deps.Books.Forget(uid); err != nil {
+			p.deps.Log.Warn("forget resources of a pod that is gone", zap.Error(err))
+		}
+	}
 	for _, uid := range p.deps.Cgroups.Pods() {
 		if p.running(uid) || present[uid] {
 			continue

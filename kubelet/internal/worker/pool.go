@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"flagship/kubelet/internal/allocate"
 	"flagship/kubelet/internal/cri"
 	"flagship/kubelet/internal/image"
 	"flagship/kubelet/internal/plan"
@@ -31,6 +32,9 @@ type Statuses interface {
 // Cgroups keeps a cgroup per pod.
 type Cgroups interface {
 	Ensure(pod *corev1.Pod) error
+	// Widen and Settle change it to what the pod was granted, in two steps.
+	Widen(pod *corev1.Pod) error
+	Settle(pod *corev1.Pod) error
 	Remove(uid types.UID) error
 	Pods() []types.UID
 }
@@ -70,9 +74,12 @@ type Deps struct {
 	Images   *image.Puller
 	Statuses Statuses
 	Cgroups  Cgroups
+	Books    *allocate.Books
 	Probes   Probes
 	Node     Node
 	Events   image.Events
+	// Allocatable is what of the node pods may use.
+	Allocatable func() corev1.ResourceList
 	// Decided records a verdict about a pod for the decision log.
 	Decided func(pod *corev1.Pod, verdict, code, message string)
 	// Removed is called when a pod is gone from its source and from the node.
@@ -86,6 +93,7 @@ type Pool struct {
 	deps Deps
 	wg   sync.WaitGroup
 
+	granting sync.Mutex // held while room is given to a pod, so that no two get the same
 	mu      sync.Mutex // guards the maps and every worker's fields marked so
 	workers map[types.UID]*worker
 	pending map[string]*corev1.Pod // static pods that wait for their namesake to end, by full name
@@ -221,11 +229,17 @@ func (p *Pool) Pods() []*corev1.Pod {
 	return out
 }
 
-// Active lists the pods that use the node: admitted and not finished.
-func (p *Pool) Active() []*corev1.Pod {
+// Active lists the pods that use the node, admitted and not finished, with the resources they were granted.
+func (p *Pool) Active() []*corev1.Pod { return p.others("") }
+
+func (p *Pool) others(except types.UID) []*corev1.Pod {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.active("")
+	out := p.active(except)
+	p.mu.Unlock()
+	for i := range out {
+		out[i], _, _ = p.deps.Books.Granted(out[i])
+	}
+	return out
 }
 
 func (p *Pool) active(except types.UID) []*corev1.Pod {
@@ -239,12 +253,44 @@ func (p *Pool) active(except types.UID) []*corev1.Pod {
 }
 
 // admit decides once whether the pod may run beside the others.
-func (p *Pool) admit(w *worker) (reason, message string) {
+func (p *Pool) admit(w *worker, pod *corev1.Pod) (reason, message string) {
+	p.granting.Lock()
+	defer p.granting.Unlock()
+	reason, message = p.deps.Node.Admit(pod, p.others(pod.UID))
+	if reason == "" {
+		if err := p.deps.Books.Grant(pod); err != nil {
+			return "UnexpectedAdmissionError", err.Error()
+		}
+	}
+	p.mu.Lock()
+	w.admitted = reason == ""
+	p.mu.Unlock()
+	return reason, message
+}
+
+// grant gives a running pod what it declares now, or says why not yet or never.
+func (p *Pool) grant(pod *corev1.Pod) (reason, message string) {
+	p.granting.Lock()
+	defer p.granting.Unlock()
+	if reason, message = allocate.Decide(pod, p.others(pod.UID), p.deps.Allocatable()); reason != "" {
+		return reason, message
+	}
+	if err := p.deps.Books.Grant(pod); err != nil {
+		return corev1.PodReasonDeferred, err.Error()
+	}
+	p.wakePending(pod.UID)
+	return "", ""
+}
+
+// wakePending makes the workers look again whose pods wait for room.
+func (p *Pool) wakePending(except types.UID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	reason, message = p.deps.Node.Admit(w.pod, p.active(w.pod.UID))
-	w.admitted = reason == ""
-	return reason, message
+	for uid, w := range p.workers {
+		if uid != except && w.waits {
+			w.poke()
+		}
+	}
 }
 
 // ended is called by a worker whose pod has nothing left on the node.
@@ -261,6 +307,10 @@ func (p *Pool) ended(ctx context.Context, w *worker) {
 		p.start(ctx, next)
 	}
 	p.mu.Unlock()
+	if err := p.deps.Books.Forget(pod.UID); err != nil {
+		p.deps.Log.Warn("forget resources of pod", zap.Error(err))
+	}
+	p.wakePending(pod.UID)
 	if removed {
 		p.deps.Removed(pod)
 		p.deps.Statuses.Forget(pod.UID)

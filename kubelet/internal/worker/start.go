@@ -16,6 +16,7 @@ import (
 
 	"flagship/kubelet/internal/cri"
 	"flagship/kubelet/internal/image"
+	"flagship/kubelet/internal/podspec"
 	"flagship/kubelet/internal/podstate"
 	"flagship/kubelet/internal/runconfig"
 	"flagship/kubelet/internal/status"
@@ -52,7 +53,7 @@ func (s *starter) start(ctx context.Context, c *corev1.Container, target string)
 	w := s.w
 	last := s.state.Latest(c.Name)
 	if last != nil && last.State == podstate.Exited {
-		delay, until := w.backoff.Check(c.Name, last.FinishedAt, time.Now())
+		delay, until := w.backoff.Check(backoffKey(c), last.FinishedAt, time.Now())
 		if delay > 0 {
 			who := s.pod.Name + "_" + s.pod.Namespace + "(" + string(s.pod.UID) + ")"
 			w.pool.deps.Events(s.pod, c.Name, corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, who))
@@ -82,6 +83,11 @@ func (s *starter) start(ctx context.Context, c *corev1.Container, target string)
 		return nil
 	}
 	return err
+}
+
+// backoffKey changes with the container's declaration: a changed container does not wait for its predecessor's failures.
+func backoffKey(c *corev1.Container) string {
+	return fmt.Sprintf("%s/%x", c.Name, podspec.HashDeclaration(c))
 }
 
 func (s *starter) again(d time.Duration) {
@@ -133,6 +139,11 @@ func (s *starter) attempt(ctx context.Context, c *corev1.Container, target strin
 		return failed(id, "RunContainerError", err)
 	}
 	d.Events(s.pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
+	if _, kind := podspec.Find(s.pod, c.Name); kind != podspec.Ephemeral {
+		if err := d.Books.Actuate(s.pod.UID, c.Name, c.Resources); err != nil {
+			s.w.log.Warn("note resources", zap.Error(err))
+		}
+	}
 	s.link(c, id, cfg)
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		if msg, err := s.w.hook(ctx, s.pod, c, id, c.Lifecycle.PostStart); err != nil {

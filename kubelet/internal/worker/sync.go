@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
 	"flagship/kubelet/internal/cri"
@@ -30,6 +31,10 @@ func (w *worker) sync(ctx context.Context, pod *corev1.Pod) (again time.Duration
 		}
 		w.first = false
 	}
+	pod = w.grant(pod)
+	w.pool.mu.Lock()
+	w.waits = w.pending != nil
+	w.pool.mu.Unlock()
 	s := w.report(pod, state, false)
 	if podspec.IsTerminal(s.Phase) {
 		return 0, true, nil
@@ -50,7 +55,7 @@ func (w *worker) sync(ctx context.Context, pod *corev1.Pod) (again time.Duration
 		return retryPeriod / 5, false, err
 	}
 	d.Probes.Sync(ctx, pod)
-	actions := plan.Compute(plan.Input{Pod: pod, State: state, Probes: d.Probes.Results()})
+	actions := plan.Compute(w.planInput(pod, state))
 	if actions.Empty() {
 		return w.jittered(), false, nil
 	}
@@ -62,7 +67,7 @@ func (w *worker) sync(ctx context.Context, pod *corev1.Pod) (again time.Duration
 		if s := w.report(pod, fresh, false); podspec.IsTerminal(s.Phase) {
 			return 0, true, nil
 		}
-		if err == nil && retry == 0 && len(actions.StartInit)+len(actions.Kill) > 0 {
+		if err == nil && retry == 0 && (actions.ResizePod || len(actions.StartInit)+len(actions.Kill) > 0) {
 			return 0, false, nil // the next init container, or what was killed, may be due at once
 		}
 	}
@@ -82,14 +87,11 @@ func (w *worker) begin(pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
 		w.pool.mu.Lock()
 		w.admitted = true
 		w.pool.mu.Unlock()
-		for i := range state.Containers {
-			if c := &state.Containers[i]; c.State == podstate.Exited {
-				w.backoff.Seed(c.Name, c.RestartCount, c.FinishedAt)
-			}
-		}
+		w.recall(pod, state)
 		return false
 	}
-	reason, message := w.pool.admit(w)
+	granted, _, _ := d.Books.Granted(pod)
+	reason, message := w.pool.admit(w, granted)
 	if reason == "" {
 		d.Decided(pod, "admitted", "", "")
 		return false
@@ -102,6 +104,34 @@ func (w *worker) begin(pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
 	w.rejected = true
 	w.report(pod, state, true)
 	return true
+}
+
+// recall restores what an earlier process knew about a pod that has run here: how often its containers crashed, and, where
+// the books are silent, that it has what it declares.
+func (w *worker) recall(pod *corev1.Pod, state *podstate.Pod) {
+	d := &w.pool.deps
+	granted, _, known := d.Books.Granted(pod)
+	if !known {
+		if err := d.Books.Grant(pod); err != nil {
+			w.log.Warn("grant resources", zap.Error(err))
+		}
+	}
+	have := d.Books.Actuated(pod.UID).ContainerResources
+	for i := range state.Containers {
+		c := &state.Containers[i]
+		spec, kind := podspec.Find(granted, c.Name)
+		if spec == nil {
+			continue
+		}
+		if c.State == podstate.Exited {
+			w.backoff.Seed(backoffKey(spec), c.RestartCount, c.FinishedAt)
+		}
+		if _, ok := have[c.Name]; !ok && c.State == podstate.Running && kind != podspec.Ephemeral {
+			if err := d.Books.Actuate(pod.UID, c.Name, spec.Resources); err != nil {
+				w.log.Warn("note resources", zap.Error(err))
+			}
+		}
+	}
 }
 
 // deadline fails a pod whose activeDeadlineSeconds has passed, and says how long is left otherwise (0 for no deadline).
@@ -127,6 +157,11 @@ func (w *worker) prepare(ctx context.Context, pod *corev1.Pod) error {
 	if err := d.Cgroups.Ensure(pod); err != nil {
 		d.Events(pod, "", corev1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
 		return err
+	}
+	if pod.Spec.Resources != nil && d.Books.Actuated(pod.UID).PodLevelResources == nil {
+		if err := d.Books.ActuatePod(pod.UID, pod.Spec.Resources); err != nil {
+			return err
+		}
 	}
 	if err := d.Volumes.MakePodDirs(pod); err != nil {
 		d.Events(pod, "", corev1.EventTypeWarning, "Failed", fmt.Sprintf("error making pod data directories: %v", err))
@@ -169,6 +204,9 @@ func (w *worker) apply(ctx context.Context, pod *corev1.Pod, state *podstate.Pod
 		}
 	}
 	if err := w.killSome(ctx, pod, state, a.Kill); err != nil {
+		return 0, err
+	}
+	if err := w.resize(ctx, pod, a); err != nil {
 		return 0, err
 	}
 	ips := state.IPs

@@ -93,10 +93,7 @@ func (w *worker) killAll(ctx context.Context, pod *corev1.Pod, state *podstate.P
 			if s.name != pod.Spec.InitContainers[i].Name {
 				continue
 			}
-			left := max(gracePeriod(pod, s)-int64(time.Since(started)/time.Second), minGrace)
-			if grace != nil && *grace == 0 {
-				left = 0
-			}
+			left := max(gracePeriod(pod, s)-int64(time.Since(started)/time.Second), 0)
 			s.grace = &left
 			if err := w.killOne(ctx, pod, s); err != nil {
 				return err
@@ -169,10 +166,7 @@ func (w *worker) killOne(ctx context.Context, pod *corev1.Pod, s stop) error {
 	if pre := preStop(s); pre != nil && grace > 0 {
 		grace -= w.runPreStop(ctx, pod, s, pre, grace)
 	}
-	if grace < minGrace && gracePeriod(pod, s) > 0 {
-		grace = minGrace
-	}
-	return d.Runtime.StopContainer(ctx, s.id, time.Duration(max(grace, 0))*time.Second)
+	return d.Runtime.StopContainer(ctx, s.id, time.Duration(max(grace, minGrace))*time.Second)
 }
 
 func preStop(s stop) *corev1.LifecycleHandler {

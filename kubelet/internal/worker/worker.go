@@ -39,6 +39,7 @@ type worker struct {
 	forced    *status.Failure
 	grace     *int64
 	condition *corev1.PodCondition
+	waits     bool // for room to grow
 	cancel    context.CancelFunc // ends the current step, nil between steps
 
 	// ---
@@ -50,6 +51,8 @@ type worker struct {
 	sandbox  *sandboxConfig
 	mounts   bool // volumes may exist
 	rejected bool // by admission: the pod never ran here
+	pending  *corev1.PodCondition // a resize that is not granted
+	progress *corev1.PodCondition // a resize that is granted and not in effect
 }
 
 func newWorker(p *Pool, pod *corev1.Pod) *worker {
@@ -115,12 +118,16 @@ func (w *worker) run(ctx context.Context) {
 // step does what the pod's phase asks for and returns when to look again.
 func (w *worker) step(ctx context.Context) (again time.Duration, done bool) {
 	pod, removed, forced := w.look()
+	if !w.first {
+		pod, _, _ = w.pool.deps.Books.Granted(pod)
+	}
 	if w.phase == syncing && (pod.DeletionTimestamp != nil || removed || forced != nil || podspec.IsTerminal(pod.Status.Phase)) {
 		w.phase = terminating
 	}
 	switch w.phase {
 	case syncing:
-		again, terminal, err := w.sync(ctx, pod)
+		declared, _, _ := w.look()
+		again, terminal, err := w.sync(ctx, declared)
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("pod sync failed, will retry", zap.Error(err))
 		}
@@ -173,7 +180,7 @@ func (w *worker) report(pod *corev1.Pod, state *podstate.Pod, terminal bool) cor
 	}
 	s := status.Generate(status.Input{
 		Pod: pod, Old: old, State: state, Failures: w.failures, Probes: d.Probes.View(), Terminal: terminal, HostIPs: d.Node.HostIPs(),
-		Runtime: d.Runtime.RuntimeName(), Forced: forced, Now: time.Now(),
+		Runtime: d.Runtime.RuntimeName(), Forced: forced, Now: time.Now(), Resize: w.resizeConditions(pod, state), Actuated: d.Books.Actuated(pod.UID),
 	})
 	w.pool.mu.Lock()
 	cond := w.condition
