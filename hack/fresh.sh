@@ -22,7 +22,8 @@ cleanup() {
 trap cleanup EXIT
 if [ ! -d $base ]; then
   mkdir -p /var/cache/flagship
-  hack/step.sh "make the fresh machine's root" debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,git,make,ca-certificates bookworm "$base.tmp" >/dev/null
+  rm -rf "$base.tmp"
+  hack/step.sh "make the fresh machine's root" sh -c "debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,git,make,ca-certificates bookworm $base.tmp >/dev/null"
   chmod 755 "$base.tmp"
   mv "$base.tmp" $base
 fi
@@ -37,17 +38,21 @@ environment=(PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 if [ "${FRESH_CACHES:-yes}" = yes ]; then
   binds+=(--bind="$(go env GOMODCACHE):/root/go/pkg/mod" --bind="$(go env GOCACHE):/root/.cache/go-build")
 fi
-systemd-nspawn -b -D "$dir/root" --machine=$name --capability=all --system-call-filter='@keyring bpf' --keep-unit --register=no --resolv-conf=off --network-veth "${binds[@]}" >"$dir/console" 2>&1 &
+ip link del ve-$name 2>/dev/null || true # of a run that was killed
+systemd-nspawn -b -D "$dir/root" --machine=$name --capability=all --system-call-filter='@keyring bpf' --keep-unit --register=no --resolv-conf=off --network-veth "${binds[@]}" >"$dir/console" 2>&1 </dev/null &
 boot=$!
 for _ in $(seq 120); do
-  init=$(pgrep -P $boot | head -1) && [ -n "$init" ] && break
+  init=$(pgrep -P $boot | head -1 || true)
+  [ -z "$init" ] && kill -0 $boot 2>/dev/null || break
   sleep 0.5
 done
+[ -n "$init" ] || { cat "$dir/console" >&2; echo "fresh.sh: the machine did not start" >&2; exit 1; }
 inside() { nsenter -t "$init" -m -u -i -n -p -C -r -w -- env -i "${environment[@]}" "$@"; }
 for _ in $(seq 120); do
   case "$(inside systemctl is-system-running 2>/dev/null)" in running|degraded) break ;; esac
   sleep 0.5
 done
+inside true 2>/dev/null || { cat "$dir/console" >&2; echo "fresh.sh: the machine did not boot" >&2; exit 1; }
 ip addr replace $subnet.1/30 dev ve-$name
 ip link set ve-$name up
 echo 1 >/proc/sys/net/ipv4/ip_forward

@@ -99,6 +99,7 @@ func TestCluster(t *testing.T) {
 		{"an image that is not there", wrongImage},
 		{"a pod that fits nowhere", unschedulable},
 		{"introspection", introspection},
+		{"bad input", badInput},
 		{"the tour", tour},
 		{"the kubelet is killed", kubeletKilled},
 	} {
@@ -383,6 +384,18 @@ func staticPods(c *cluster) {
 	write(fmt.Sprintf(manifest, "2"))
 	c.eventually(time.Minute, "2 Running", "get", "pod", "static-"+node, "-o", "jsonpath={.metadata.labels.rev} {.status.phase}")
 	write("{this is not a pod")
+	if err := poll(c.ctx, 30*time.Second, func() error {
+		out, err := c.m.run(c.ctx, "sh", "-c", "journalctl -u kubelet --no-pager | grep "+path)
+		if err != nil {
+			return fmt.Errorf("the kubelet's log does not name the file: %w %s", err, out)
+		}
+		return nil
+	}); err != nil {
+		c.t.Error(err)
+	}
+	if out := c.ctl("get", "pod", "-n", "kube-system", "kube-scheduler-"+node, "-o", "jsonpath={.status.phase} {.status.containerStatuses[0].restartCount}"); out != "Running 0" {
+		c.t.Errorf("the scheduler beside an unreadable manifest: %s", out)
+	}
 	if out, err := c.m.run(c.ctx, "rm", path); err != nil {
 		c.t.Fatalf("remove %s: %v %s", path, err, out)
 	}
@@ -434,6 +447,44 @@ func introspection(c *cluster) {
 	}
 	if out := c.ctl("explain", "deployment.spec.strategy"); !strings.Contains(out, "rollingUpdate") {
 		c.t.Errorf("explain:\n%s", out)
+	}
+}
+
+// badInput gets a clear error and changes nothing.
+func badInput(c *cluster) {
+	sum := func() string {
+		out, err := c.m.run(c.ctx, "sh", "-c", "find /etc/kubernetes /var/lib/kubelet/config.yaml -type f | sort | xargs sha256sum")
+		if err != nil {
+			c.t.Fatalf("sum of the files: %v %s", err, out)
+		}
+		return out
+	}
+	before := sum()
+	out, err := c.try("init", "--apiserver-advertise-address=203.0.113.9")
+	if err == nil {
+		c.t.Error("ctl init on a machine that has a cluster succeeded")
+	}
+	for _, problem := range []string{"Port-6443", "Port-10250", "DirAvailable", "AdvertiseAddress", "ctl reset"} {
+		if !strings.Contains(out, problem) {
+			c.t.Errorf("ctl init on a machine that has a cluster does not say %s:\n%s", problem, out)
+		}
+	}
+	if after := sum(); after != before {
+		c.t.Errorf("a refused ctl init changed files:\n%s\n%s", before, after)
+	}
+	for what, line := range map[string]struct{ script, code, names string }{
+		"not root":          {"setpriv --reuid=65534 --regid=65534 --clear-groups /opt/src/ctl init", "1", "run it as root"},
+		"a wrong flag":      {"/opt/src/kube-scheduler --frobnicate=1", "1", "--frobnicate"},
+		"a wrong key":       {"printf 'apiVersion: kubelet.config.k8s.io/v1beta1\\nkind: KubeletConfiguration\\nmaxPodz: 3\\n' > /tmp/k.yaml; /opt/src/kubelet --config=/tmp/k.yaml", "1", "maxPodz"},
+		"a malformed body":  {"echo '{\"kind\":\"Pod\",' | /opt/src/ctl create --raw /api/v1/namespaces/default/pods -f -", "1", "BadRequest"},
+		"an unknown field":  {"/opt/src/ctl create deployment x --image=y --dry-run=client -o json | sed 's/\"replicas\"/\"replicaz\"/' | /opt/src/ctl create -f -", "1", "replicaz"},
+		"an invalid field":  {"/opt/src/ctl run Bad_Name --image=x", "1", "metadata.name"},
+		"an invalid number": {"/opt/src/ctl scale deployment/web --replicas=-1", "1", "replicas"},
+	} {
+		out, err := c.m.run(c.ctx, "bash", "-c", "set -o pipefail; "+line.script)
+		if err == nil || !strings.Contains(err.Error(), "exit status "+line.code) || !strings.Contains(out, line.names) {
+			c.t.Errorf("%s: %v, want exit status %s and %q in:\n%s", what, err, line.code, line.names, out)
+		}
 	}
 }
 

@@ -156,30 +156,6 @@ func (m *machine) await(ctx context.Context) error {
 	if _, err = m.run(ctx, "sh", "-c", setup); err != nil {
 		return fmt.Errorf("set the machine up: %w", err)
 	}
-	return m.allowScores(ctx)
-}
-
-// capSysResource is the capability's number in /proc/PID/status.
-const capSysResource = 24
-
-// allowScores does what ctl's preflight tells the owner of a machine to do
-// that may not lower OOM scores.
-func (m *machine) allowScores(ctx context.Context) error {
-	out, err := m.run(ctx, "sed", "-n", "s/^CapEff:[[:space:]]*//p", "/proc/self/status")
-	if err != nil {
-		return fmt.Errorf("read capabilities: %w", err)
-	}
-	var set uint64
-	if _, err := fmt.Sscanf(strings.TrimSpace(out), "%x", &set); err != nil {
-		return fmt.Errorf("read capabilities %q: %w", out, err)
-	}
-	if set&(1<<capSysResource) != 0 {
-		return nil
-	}
-	edit := `sed -i '/^ *\[plugins."io.containerd.grpc.v1.cri"\] *$/a restrict_oom_score_adj = true' /etc/containerd/config.toml && systemctl restart containerd`
-	if out, err := m.run(ctx, "sh", "-c", edit); err != nil {
-		return fmt.Errorf("configure containerd: %w: %s", err, out)
-	}
 	return nil
 }
 

@@ -34,9 +34,19 @@ func (r *run) ensureRuntime(ctx context.Context, socket string, images map[strin
 			return err
 		}
 	}
-	defer rt.Close()
+	defer func() { rt.Close() }()
 	if r.runtime, err = rt.Info(ctx); err != nil {
 		return fmt.Errorf("ask the runtime at %s: %w", rt.Endpoint, err)
+	}
+	if r.runtime.Known && !r.runtime.RestrictOOM && !host.SysResource() && host.ContainerdUnit(ctx) {
+		if err := host.RestrictOOM(ctx, r.state); err != nil {
+			return err
+		}
+		r.say("runtime", "set restrict_oom_score_adj in containerd's configuration: this machine may not lower OOM scores")
+		rt.Close()
+		if rt, err = host.Connect(ctx, socket); err != nil {
+			return err
+		}
 	}
 	r.say("runtime", "%s %s at %s", r.runtime.Name, r.runtime.Version, rt.Endpoint)
 	r.state.CRISocket = rt.Endpoint

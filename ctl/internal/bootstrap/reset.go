@@ -64,7 +64,7 @@ func Reset(ctx context.Context, d Deps, o ResetOptions) error {
 	}
 	_ = os.Remove(KubernetesDir) // only where it is empty
 	removeLogs()
-	step("remove what ctl made", state.RemoveOwn())
+	step("remove what ctl made", state.RemoveOwn(ctx))
 	host.RemoveNetwork(ctx) // the folders that are empty now
 	host.RemoveCgroups(5 * time.Second)
 	if len(errs) > 0 {

@@ -230,9 +230,9 @@ func StopContainerd(ctx context.Context, s *State) error {
 	})
 }
 
-// RemoveOwn removes our own folders, the files that the record names, and sets sysctls back.
-func (s *State) RemoveOwn() error {
-	var errs []error
+// RemoveOwn removes our own folders, the files that the record names, and sets sysctls and edited files back.
+func (s *State) RemoveOwn(ctx context.Context) error {
+	errs := []error{s.putBack(ctx)}
 	for name, old := range s.Sysctls {
 		errs = append(errs, os.WriteFile(filepath.Join("/proc/sys", name), []byte(old), 0))
 	}

@@ -23,6 +23,23 @@ func TestNextDelay(t *testing.T) {
 	}
 }
 
+func TestRestrictedConfig(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"none":      {"", "version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  restrict_oom_score_adj = true\n"},
+		"Debian's":  {"version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n", "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n  restrict_oom_score_adj = true\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n"},
+		"set false": {"version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nrestrict_oom_score_adj = false\nx = 1\n", "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\n  restrict_oom_score_adj = true\nx = 1\n"},
+		"version 3": {"version = 3\n[plugins.'io.containerd.cri.v1.images']\n  snapshotter = 'x'\n", "version = 3\n[plugins.'io.containerd.cri.v1.images']\n  snapshotter = 'x'\n\n[plugins.\"io.containerd.cri.v1.runtime\"]\n  restrict_oom_score_adj = true\n"},
+	} {
+		got := restrictedConfig(tc.text)
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if again := restrictedConfig(got); again != got {
+			t.Errorf("%s: changed again: %s", name, again)
+		}
+	}
+}
+
 func TestArgsFrom(t *testing.T) {
 	f := filepath.Join(t.TempDir(), "flags.env")
 	if err := os.WriteFile(f, []byte("# x\nKUBELET_KUBEADM_ARGS=\"--a=1 --b\"\nOTHER=x\nKUBELET_EXTRA_ARGS=--c=2\n"), 0o600); err != nil {

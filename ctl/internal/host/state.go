@@ -27,6 +27,8 @@ type State struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Files are those written outside of our folders.
 	Files []string `json:"files,omitempty"`
+	// Edited are files of others that ctl changed, and where each is kept as it was.
+	Edited map[string]string `json:"edited,omitempty"`
 	// Images are those imported into the runtime.
 	Images []string `json:"images,omitempty"`
 	// PodCIDR is this node's part of the pod network.

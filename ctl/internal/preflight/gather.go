@@ -46,6 +46,7 @@ func Gather(ctx context.Context, q Query) (Facts, error) {
 	}
 	f.RuntimeOurs = state != nil && state.Containerd
 	gatherRuntime(ctx, q, &f)
+	f.RuntimeUnit = strings.HasPrefix(f.Runtime, "containerd") && host.ContainerdUnit(ctx)
 	for _, p := range q.Ports {
 		if l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(p)); err == nil {
 			_ = l.Close()

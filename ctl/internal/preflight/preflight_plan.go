@@ -16,6 +16,8 @@ type Facts struct {
 	CanStart bool
 	// RuntimeOurs is whether ctl started the runtime that answers.
 	RuntimeOurs bool
+	// RuntimeUnit is whether the runtime is the unit containerd.service, which ctl can configure.
+	RuntimeUnit bool
 	// RestrictOOM is the runtime's setting; OOMKnown, whether it said so.
 	RestrictOOM, OOMKnown bool
 	// SysResource is whether this process has CAP_SYS_RESOURCE.
@@ -74,7 +76,7 @@ func Plan(f Facts, w Want) []Finding {
 	if f.UID != 0 {
 		bad("IsPrivilegedUser", "run it as root, or with sudo", "user is not running as root")
 	}
-	runtimeFindings(f, bad)
+	runtimeFindings(f, bad, warn)
 	ports := make([]int, 0, len(f.Taken))
 	for p := range f.Taken {
 		ports = append(ports, p)
@@ -121,7 +123,7 @@ func Plan(f Facts, w Want) []Finding {
 	return out
 }
 
-func runtimeFindings(f Facts, bad func(name, fix, format string, args ...any)) {
+func runtimeFindings(f Facts, bad, warn func(name, fix, format string, args ...any)) {
 	if f.Runtime == "" {
 		if !f.CanStart || f.SocketAsked != "" {
 			bad("CRI", "apt-get install containerd runc, or name a running one by --cri-socket", "no container runtime answers: %s", f.RuntimeError)
@@ -129,6 +131,10 @@ func runtimeFindings(f Facts, bad func(name, fix, format string, args ...any)) {
 		return
 	}
 	if f.SysResource || f.RuntimeOurs || !f.OOMKnown || f.RestrictOOM {
+		return
+	}
+	if f.RuntimeUnit {
+		warn("OOMScoreAdj", "", "this machine lacks CAP_SYS_RESOURCE: ctl sets restrict_oom_score_adj = true in /etc/containerd/config.toml and restarts containerd (reset puts it back)")
 		return
 	}
 	bad("OOMScoreAdj", "set restrict_oom_score_adj = true in the CRI section of /etc/containerd/config.toml and restart containerd",

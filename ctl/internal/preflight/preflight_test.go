@@ -26,6 +26,7 @@ func TestPlan(t *testing.T) {
 		"can start one":   {func(f *Facts) { f.Runtime, f.CanStart = "", true }, nil},
 		"named one":       {func(f *Facts) { f.Runtime, f.CanStart, f.SocketAsked = "", true, "/x" }, []string{"CRI"}},
 		"no capability":   {func(f *Facts) { f.SysResource = false }, []string{"OOMScoreAdj"}},
+		"ctl's to mend":   {func(f *Facts) { f.SysResource, f.RuntimeUnit = false, true }, nil},
 		"restricted":      {func(f *Facts) { f.SysResource, f.RestrictOOM = false, true }, nil},
 		"ours":            {func(f *Facts) { f.SysResource, f.RuntimeOurs = false, true }, nil},
 		"ports":           {func(f *Facts) { f.Taken = map[int]string{10250: "x (pid 2)", 6443: ""} }, []string{"Port-6443", "Port-10250"}},
