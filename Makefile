@@ -15,9 +15,10 @@ CTLFLAGS   := -X k8s.io/component-base/version.gitVersion=$(TAG)+flagship -X k8s
 # grpcnotrace leaves out x/net/trace, whose templates keep the linker from dropping unused code.
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)"
 TOOLS      := bin/tools
+PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race lint fuzz bench gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race lint fuzz bench conformance gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -76,6 +77,11 @@ fuzz: ## each fuzz target for 20 seconds
 
 bench: build images ## memory and start-up time of a settled idle cluster (root)
 	@hack/bench.sh
+
+conformance: ## upstream's conformance tests against the running cluster (root): FOCUS='…' SKIP='…' PROCS=4
+	@hack/deps.sh conformance
+	@cd hack/conformance && GOWORK=off ../step.sh "build conformance" go build -o ../../$(TOOLS)/conformance .
+	@$(TOOLS)/conformance -focus "$(FOCUS)" -skip "$(SKIP)" -procs $(PROCS)
 
 tools:
 	@cd hack/tools && for t in github.com/bufbuild/buf/cmd/buf google.golang.org/grpc/cmd/protoc-gen-go-grpc google.golang.org/protobuf/cmd/protoc-gen-go mvdan.cc/gofumpt; do \

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh [test] installs from Debian's packages what a cluster needs and this machine has not, and says so.
+# deps.sh [test | conformance] installs from Debian's packages what a cluster needs and this machine has not, and says so.
 set -euo pipefail
 need=()
 want() { # want PACKAGE FILE...: any one of the files is enough
@@ -25,9 +25,8 @@ if [ "${1:-}" = test ]; then
   want systemd-container /usr/bin/systemd-nspawn
   want procps /usr/bin/pgrep
 fi
-if [ "${1:-}" = test ]; then # the cluster test boots a machine of its own
+if [ "${1:-}" = conformance ]; then # the images' system is made by debootstrap
   want debootstrap /usr/sbin/debootstrap
-  want systemd-container /usr/bin/systemd-nspawn
 fi
 if [ ${#need[@]} -eq 0 ]; then
   exit 0

@@ -36,18 +36,23 @@ func (f form) contentType() string {
 
 // negotiate picks the form of the answer from the Accept header.
 func negotiate(r *http.Request) (form, error) {
-	return negotiateOf(r, func(form) bool { return true })
+	return negotiateAmong(r, func(form) bool { return true })
 }
 
 // negotiate does so for the request's resource: one without a Go type has no
 // protobuf but for its metadata alone.
 func (q *request) negotiate() (form, error) {
-	return negotiateOf(q.http, func(f form) bool {
+	return negotiateAmong(q.http, func(f form) bool {
 		return q.res.codec == nil || f.media != mediaProtobuf || f.as != "" || q.info.Subresource == "scale"
 	})
 }
 
-func negotiateOf(r *http.Request, has func(form) bool) (form, error) {
+// negotiateObject picks the form of an answer that no table shows: a client that takes nothing but a table gets none.
+func negotiateObject(r *http.Request) (form, error) {
+	return negotiateAmong(r, func(f form) bool { return f.as != "Table" })
+}
+
+func negotiateAmong(r *http.Request, offered func(form) bool) (form, error) {
 	accept := strings.Join(r.Header.Values("Accept"), ",")
 	best, bestQ := form{}, -1.0
 	for _, clause := range strings.Split(accept, ",") {
@@ -56,7 +61,7 @@ func negotiateOf(r *http.Request, has func(form) bool) (form, error) {
 			clause = "*/*"
 		}
 		f, q, ok := parseClause(clause)
-		if ok && q > bestQ && has(f) {
+		if ok && q > bestQ && offered(f) {
 			best, bestQ = f, q
 		}
 	}

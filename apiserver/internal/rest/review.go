@@ -101,6 +101,9 @@ func (a *API) componentStatus(w http.ResponseWriter, q *request) error {
 }
 
 func (a *API) review(w http.ResponseWriter, q *request, want schema.GroupVersionKind) error {
+	if _, err := negotiateObject(q.http); err != nil {
+		return err
+	}
 	body, err := a.readBody(q.http)
 	if err != nil {
 		return err
