@@ -193,6 +193,38 @@ func TestWindowForgets(t *testing.T) {
 	}
 }
 
+func TestReplayWakes(t *testing.T) {
+	m := newMemory()
+	h, c := start(t, m, Config{Prefix: "/pods/"})
+	m.put("/pods/a/x", "1")
+	if err := h.WaitCurrent(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Watch(Scope{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	select {
+	case <-w.Wake():
+	default:
+		t.Error("a watcher with changes of the past is not woken")
+	}
+	w.end(ErrGone)
+	<-w.Wake()
+	if changes, err := w.Take(); len(changes) != 1 || err != nil {
+		t.Errorf("took %d changes, %v", len(changes), err)
+	}
+	select {
+	case <-w.Wake():
+	default:
+		t.Error("a watcher that ended is not woken again after its last changes")
+	}
+	if _, err := w.Take(); !errors.Is(err, ErrGone) {
+		t.Errorf("end: %v, want ErrGone", err)
+	}
+}
+
 func TestSlowWatcherEnds(t *testing.T) {
 	m := newMemory()
 	h, c := start(t, m, Config{Prefix: "/pods/"})

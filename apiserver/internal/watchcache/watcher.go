@@ -80,10 +80,13 @@ func (w *Watcher) Take() ([]*Change, error) {
 	defer w.mu.Unlock()
 	out := w.queue
 	w.queue = nil
-	if len(out) > 0 {
-		return out, nil
+	if len(out) == 0 {
+		return nil, w.err
 	}
-	return nil, w.err
+	if w.err != nil {
+		w.signal() // the end is told by the next call
+	}
+	return out, nil
 }
 
 // Next blocks until there are changes, the watcher ends or ctx does.
@@ -123,6 +126,9 @@ func (c *Cache) Watch(scope Scope, rev int64) (*Watcher, error) {
 		if w.key.concerns(c.cfg.Index, change) {
 			w.queue = append(w.queue, change)
 		}
+	}
+	if len(w.queue) > 0 {
+		w.signal() // nothing else may happen for long
 	}
 	c.watchers.add(w)
 	return w, nil
