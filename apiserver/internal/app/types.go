@@ -1,6 +1,8 @@
 package app
 
 import (
+	"sync"
+
 	extensionconfigurations "k8s.io/apiextensions-apiserver/pkg/client/applyconfiguration"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -13,20 +15,21 @@ import (
 // modules publish it, each for its own groups.
 type kindTypes struct {
 	core managedfields.TypeConverter
-	more map[string]managedfields.TypeConverter
+	// more are parsed when they are first needed.
+	more map[string]func() managedfields.TypeConverter
 }
 
 func newTypes(scheme *runtime.Scheme) *kindTypes {
-	return &kindTypes{core: applyconfigurations.NewTypeConverter(scheme), more: map[string]managedfields.TypeConverter{
-		"apiextensions.k8s.io":   extensionconfigurations.NewTypeConverter(scheme),
-		"apiregistration.k8s.io": aggregatorconfigurations.NewTypeConverter(scheme),
+	return &kindTypes{core: applyconfigurations.NewTypeConverter(scheme), more: map[string]func() managedfields.TypeConverter{
+		"apiextensions.k8s.io":   sync.OnceValue(func() managedfields.TypeConverter { return extensionconfigurations.NewTypeConverter(scheme) }),
+		"apiregistration.k8s.io": sync.OnceValue(func() managedfields.TypeConverter { return aggregatorconfigurations.NewTypeConverter(scheme) }),
 	}}
 }
 
 // ObjectToTyped implements managedfields.TypeConverter.
 func (t *kindTypes) ObjectToTyped(obj runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	if c, ok := t.more[obj.GetObjectKind().GroupVersionKind().Group]; ok {
-		return c.ObjectToTyped(obj, options...)
+		return c().ObjectToTyped(obj, options...)
 	}
 	return t.core.ObjectToTyped(obj, options...)
 }

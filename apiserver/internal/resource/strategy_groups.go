@@ -385,7 +385,13 @@ func resourceSlice() Strategy         { return Strategy{Unconditional: true, Gen
 
 func customResourceDefinition() Strategy {
 	return Strategy{
-		Validate:   checked(validateDefinition),
+		Validate:       checked(crd.Validate),
+		ValidateUpdate: checked2(crd.ValidateUpdate),
+		ValidateStatus: checked2(func(c, _ *apiextensionsv1.CustomResourceDefinition) field.ErrorList { return crd.ValidateStatus(c) }),
+		Warn: func(obj, old anyObject) []string {
+			was, _ := old.(*apiextensionsv1.CustomResourceDefinition)
+			return crd.Warn(obj.(*apiextensionsv1.CustomResourceDefinition), was)
+		},
 		Generation: true,
 		Default: typed(func(c *apiextensionsv1.CustomResourceDefinition) {
 			apiextensionsv1.SetDefaults_CustomResourceDefinition(c)
