@@ -37,10 +37,22 @@ type Attributes struct {
 	Options     runtime.Object // CreateOptions, UpdateOptions, DeleteOptions; may be nil
 	User        *authn.Identity
 	DryRun      bool
+	// Reinvocation is what the mutating half does after a change.
+	Reinvocation Reinvocation
 
 	Warnings    []string          // for the response's Warning headers
 	Annotations map[string]string // for the audit event
 	RefusedBy   string            // the plugin that ended the chain
+}
+
+// Reinvocation lets the mutators run once more after one that looks at the
+// object as a whole has changed it: webhooks and policies.
+type Reinvocation struct {
+	// Wanted is set by a plugin that changed the object, Again in the second
+	// round.
+	Wanted, Again bool
+	// State is what a plugin keeps for the second round, by its name.
+	State map[string]any
 }
 
 // Is says whether the request is about the resource, and about no subresource other than those given ("" is the
@@ -114,8 +126,17 @@ type Validator interface {
 // Chain is plugins in the order in which they run.
 type Chain []Plugin
 
-// Mutate runs the mutating half; the first error ends it.
+// Mutate runs the mutating half; the first error ends it. Where a plugin asks
+// for it, the whole half runs once more.
 func (c Chain) Mutate(ctx context.Context, a *Attributes) error {
+	if err := c.mutate(ctx, a); err != nil || !a.Reinvocation.Wanted {
+		return err
+	}
+	a.Reinvocation.Again = true
+	return c.mutate(ctx, a)
+}
+
+func (c Chain) mutate(ctx context.Context, a *Attributes) error {
 	for _, p := range c {
 		if m, ok := p.(Mutator); ok && p.Handles(a.Operation) {
 			if err := m.Mutate(ctx, a); err != nil {

@@ -38,13 +38,17 @@ import (
 	"flagship/apiserver/internal/config"
 	"flagship/apiserver/internal/connect"
 	"flagship/apiserver/internal/discovery"
+	"flagship/apiserver/internal/expression"
 	"flagship/apiserver/internal/extend"
+	"flagship/apiserver/internal/hook"
+	"flagship/apiserver/internal/match"
 	"flagship/apiserver/internal/openapi"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/server"
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
+	"flagship/apiserver/internal/webhook"
 	"flagship/internal/component"
 	"flagship/internal/decision"
 	"flagship/internal/logging"
@@ -203,20 +207,30 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if err := s.addKinds(ctx); err != nil {
 		return nil, err
 	}
-	if s.disc, err = discovery.New(s.kinds, net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.SecurePort))); err != nil {
+	if s.disc, err = discovery.New(s.kinds, s.address()); err != nil {
 		return nil, err
 	}
-	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.disc.Extend, BuiltIn: s.kinds})
+	hooks := hook.New(&resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()})
+	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.disc.Extend, BuiltIn: s.kinds, Hooks: hooks})
+	readers := admissionReaders(s.api, s.hub, s.local)
+	asked := &webhook.Deps{
+		API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
+	}
 	lazy.chain, err = admission.New(admission.Config{
 		Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
 	}, admission.Deps{
-		Readers: admissionReaders(s.api, s.hub, s.local), Authorizer: authorizer, Now: time.Now, Suffix: utilrand.String,
+		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{webhook.NewMutating(asked), webhook.NewValidating(asked)}, Now: time.Now, Suffix: utilrand.String,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.server(id, authorizer)
+}
+
+// address is where this server is reached in the cluster.
+func (s *apiserver) address() string {
+	return net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.SecurePort))
 }
 
 // maxBody bounds a request's body, upstream's limit.

@@ -56,6 +56,8 @@ type Config struct {
 	KubeletAddressTypes []string
 	ProxyClientCert     string
 	ProxyClientKey      string
+	// AggregatorRouting reaches services at their endpoints.
+	AggregatorRouting bool
 
 	ServiceIPRange    string
 	ServiceRanges     []netip.Prefix

@@ -95,6 +95,7 @@ func (c *Config) addCluster(set *options.Set) {
 	fs.StringSliceVar(&c.KubeletAddressTypes, "kubelet-preferred-address-types", c.KubeletAddressTypes, "kinds of node address to reach kubelets at, in order")
 	fs.StringVar(&c.ProxyClientCert, "proxy-client-cert-file", "", "client certificate for aggregated API servers")
 	fs.StringVar(&c.ProxyClientKey, "proxy-client-key-file", "", "client key for aggregated API servers")
+	fs.BoolVar(&c.AggregatorRouting, "enable-aggregator-routing", false, "reach webhooks and aggregated API servers at their endpoints, not at the service's address")
 	fs.StringVar(&c.ServiceIPRange, "service-cluster-ip-range", c.ServiceIPRange, "CIDR of service addresses, or two of different families")
 	fs.StringVar(&c.NodePortRange, "service-node-port-range", c.NodePortRange, "ports for services of type NodePort")
 	fs.IntVar(&c.ServiceNodePort, "kubernetes-service-node-port", 0, "node port of the kubernetes service; 0 makes it a ClusterIP")
@@ -170,7 +171,7 @@ func inert() map[string]inertFlags {
 		},
 		"one API server needs no peers": {
 			text:  []string{"endpoint-reconciler-type", "peer-advertise-ip", "peer-advertise-port", "peer-ca-file", "coordinated-leadership-lease-duration", "coordinated-leadership-renew-deadline", "coordinated-leadership-retry-period"},
-			bools: []string{"aggregator-reject-forwarding-redirect", "enable-aggregator-routing"},
+			bools: []string{"aggregator-reject-forwarding-redirect"},
 		},
 	}
 }

@@ -53,8 +53,8 @@ type Deps struct {
 	Publish func([]*resource.Kind)
 	// BuiltIn are the kinds that a definition never takes the place of.
 	BuiltIn []*resource.Kind
-	// Converter makes the converter of a definition with a webhook.
-	Converter func(*apiextensionsv1.CustomResourceDefinition) converter
+	// Hooks calls the webhooks that convert.
+	Hooks Hooks
 }
 
 // Definitions serves custom resources. It is safe for concurrent use.

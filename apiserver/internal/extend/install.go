@@ -96,8 +96,8 @@ func (d *Definitions) describe(def *apiextensionsv1.CustomResourceDefinition) (*
 			n.stored = n.gv(v.Name).WithKind(n.names.Kind)
 		}
 	}
-	if c := def.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter && d.deps.Converter != nil {
-		n.convert = d.deps.Converter(def)
+	if c := def.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter && c.Webhook != nil && c.Webhook.ClientConfig != nil {
+		n.convert = webhookConverter(def, d.deps.Hooks)
 	}
 	return n, nil
 }

@@ -188,6 +188,7 @@ func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcach
 		return nil, false, err
 	}
 	at := a.attributes(q, admission.Delete, "", nil, obj, len(o.DryRun) > 0)
+	o.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "DeleteOptions"}
 	at.Options = o
 	if err := a.admitMutate(q, at); err != nil {
 		return nil, false, err

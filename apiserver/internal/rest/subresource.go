@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-
-	"flagship/apiserver/internal/admission"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -48,9 +47,8 @@ func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 		return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
 	}
 	if connects {
-		at := a.attributes(q, admission.Connect, q.info.Subresource, nil, nil, false)
 		if q.info.Subresource != "log" {
-			if err := a.admitValidate(q, at); err != nil {
+			if err := a.admitConnect(q, strings.Join(q.info.Parts, "/")); err != nil {
 				return err
 			}
 		}

@@ -39,6 +39,7 @@ func (a *API) attributes(q *request, op admission.Operation, sub string, obj, ol
 		Operation: op, Kind: q.res.GroupVersionKind, Resource: q.res.GVR(), Subresource: sub,
 		Namespace: q.info.Namespace, Name: q.info.Name, Object: obj, OldObject: old, DryRun: dry, User: q.user,
 	}
+	at.Options = optionsOf(q.http, op)
 	if m, ok := obj.(metav1.Object); ok && at.Name == "" {
 		at.Name = m.GetName()
 	}

@@ -135,6 +135,13 @@ func (c *Cache) snapshot() Snapshot {
 	return Snapshot{tree: c.tree.Copy(), Rev: max(c.hub.Revision(), c.last)}
 }
 
+// Changed is the revision of the last change, or of the load after it.
+func (c *Cache) Changed() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.last
+}
+
 // Len is the number of entries.
 func (s Snapshot) Len() int { return s.tree.Len() }
 
@@ -195,7 +202,7 @@ func (c *Cache) replace(entries []*Entry, rev int64) {
 	}
 	c.mu.Lock()
 	c.tree, c.loaded = tree, true
-	c.window, c.start, c.floor = nil, 0, rev
+	c.window, c.start, c.floor, c.last = nil, 0, rev, rev
 	ended := c.watchers.takeAll()
 	c.mu.Unlock()
 	for _, w := range ended {
