@@ -55,6 +55,7 @@ type kubelet struct {
 	relist    *observe.Relist
 	cgroups   *resource.Cgroups
 	books     *allocate.Books
+	records   *image.Records
 	evictor   *resource.Evictor
 	volumes   *volume.Manager
 	builder   *runconfig.Builder
@@ -171,7 +172,7 @@ func (k *kubelet) connect(ctx context.Context) (err error) {
 	if err := k.client.Verify(); err != nil {
 		return fmt.Errorf("--kubeconfig: %w", err)
 	}
-	k.api = node.NewAPI(k.client, k.name)
+	k.api = node.NewAPI(k.client, k.name, func(uid types.UID) { k.pool.Wake(uid) })
 	k.recorder = kube.Recorder(ctx, k.client, "kubelet", k.name)
 	k.mirrors = status.NewMirrors(k.log, k.name, k.api)
 	k.services = newServiceCache(k.client)
@@ -228,12 +229,16 @@ func (k *kubelet) wire(ctx context.Context) error {
 		Log: k.log, Prober: probe.NewReal(k.runtime), Status: k.statuses.Get, Wake: func(uid types.UID) { k.pool.Wake(uid) }, Events: k.event,
 		Count: k.metrics.probe, Start: k.started,
 	})
+	images, err := k.images(ctx)
+	if err != nil {
+		return err
+	}
 	k.pool = worker.New(worker.Config{
 		SyncPeriod: cfg.SyncFrequency.Duration, BackoffMax: cfg.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, ContainersDir: containersDir,
 	}, worker.Deps{
-		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: k.images(), Statuses: k.statuses, Cgroups: k.cgroups, Books: k.books,
+		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: images, Statuses: k.statuses, Cgroups: k.cgroups, Books: k.books,
 		Allocatable: func() corev1.ResourceList { return k.allocatable },
-		Probes: k.probes, Node: k, Events: k.event, Decided: k.decided, Removed: k.removed, Ready: func() bool { return k.mux.Ready() },
+		Probes:      k.probes, Node: k, Events: k.event, Decided: k.decided, Removed: k.removed, Ready: func() bool { return k.mux.Ready() },
 	})
 	k.relist = observe.New(k.log, k.runtime, k.pool.Wake)
 	k.mux = source.NewMux(k, k.sourceNames()...)
@@ -248,7 +253,8 @@ func (k *kubelet) wire(ctx context.Context) error {
 	return err
 }
 
-func (k *kubelet) images() *image.Puller {
+// images makes the puller, and recalls what an earlier process was pulling when it ended.
+func (k *kubelet) images(ctx context.Context) (*image.Puller, error) {
 	cfg := k.cfg
 	parallel := 0
 	if *cfg.SerializeImagePulls {
@@ -256,10 +262,21 @@ func (k *kubelet) images() *image.Puller {
 	} else if cfg.MaxParallelImagePulls != nil {
 		parallel = int(*cfg.MaxParallelImagePulls)
 	}
+	var err error
+	if k.records, err = image.OpenRecords(cfg.RootDir, cfg.ImagePullCredentialsVerificationPolicy, cfg.PreloadedImagesVerificationAllowlist); err != nil {
+		return nil, err
+	}
+	if list, err := k.runtime.Images(ctx); err == nil {
+		names := map[string][]string{}
+		for _, i := range list {
+			names[i.Id] = append(append([]string{}, i.RepoTags...), i.RepoDigests...)
+		}
+		k.records.Recover(names, time.Now())
+	}
 	return image.New(image.Config{
 		Parallel: parallel, QPS: float64(*cfg.RegistryPullQPS), Burst: int(cfg.RegistryBurst), BackoffStart: 10 * time.Second, BackoffMax: 5 * time.Minute,
-		NodeAuth: image.NodeKeyring(cfg.RootDir, "/root/.docker"),
-	}, k.runtime, k.event)
+		NodeAuth: image.NodeKeyring(cfg.RootDir, "/root/.docker"), Records: k.records,
+	}, k.log, k.runtime, k.event), nil
 }
 
 // cgroupDriver asks the runtime, and falls back to the configuration.

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 
+	"flagship/kubelet/internal/podspec"
 	"flagship/kubelet/internal/resource"
 )
 
@@ -24,8 +25,22 @@ func (k *kubelet) imageFS(ctx context.Context) string {
 func (k *kubelet) imageCollector() *resource.ImageCollector {
 	return resource.NewImageCollector(resource.ImageConfig{
 		High: int64(*k.cfg.ImageGCHighThresholdPercent), Low: int64(*k.cfg.ImageGCLowThresholdPercent),
-		MinAge: k.cfg.ImageMinimumGCAge.Duration, MaxAge: k.cfg.ImageMaximumGCAge.Duration, FS: k.imageFS,
+		MinAge: k.cfg.ImageMinimumGCAge.Duration, MaxAge: k.cfg.ImageMaximumGCAge.Duration, FS: k.imageFS, Done: k.records.Prune,
+		Mounted: k.mountedImages,
 	}, k.log, k.runtime)
+}
+
+// mountedImages names the images that pods mount as volumes.
+func (k *kubelet) mountedImages() []string {
+	var out []string
+	for _, p := range k.pool.Active() {
+		for _, v := range p.Spec.Volumes {
+			if v.Image != nil {
+				out = append(out, podspec.WithDefaultTag(v.Image.Reference))
+			}
+		}
+	}
+	return out
 }
 
 // collectImages removes unused images until ctx ends.

@@ -39,7 +39,7 @@ func (k *kubelet) parts(srv runner) []process.Part {
 		process.Trim(k.log),
 	}
 	if k.client != nil {
-		out = append(out, part("services", k.services.Run), part("node", k.runMember), part("lease", k.member.RunLease), part("mirrors", k.syncMirrors))
+		out = append(out, part("objects", k.api.Run), part("services", k.services.Run), part("node", k.runMember), part("lease", k.member.RunLease), part("mirrors", k.syncMirrors))
 		pods := kube.NewInformer[corev1.Pod, corev1.PodList](k.client, corev1.SchemeGroupVersion.WithResource("pods"), kube.InformerOptions{
 			FieldSelector: fields.OneTermEqualSelector("spec.nodeName", k.name).String(),
 		})
@@ -134,5 +134,8 @@ func (k *kubelet) serve(ctx context.Context, addr string, h http.Handler) error 
 // removed cleans up after a pod that is gone from its source and from the node.
 func (k *kubelet) removed(pod *corev1.Pod) {
 	k.log.Info("pod removed", zap.String("pod", pod.Namespace+"/"+pod.Name), zap.String("podUID", string(pod.UID)))
+	if k.api != nil {
+		k.api.Drop(pod.UID)
+	}
 	k.decided(pod, "removed", "", "")
 }

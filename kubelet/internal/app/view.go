@@ -27,6 +27,9 @@ func (k *kubelet) Update(ctx context.Context, pod *corev1.Pod) {
 	if podspec.IsStatic(pod) && k.mirrors != nil {
 		k.mirrors.Declare(podspec.FullName(pod), pod)
 	}
+	if k.api != nil {
+		k.api.Refer(ctx, pod)
+	}
 	k.pool.Update(ctx, pod)
 }
 
@@ -53,9 +56,6 @@ func (k *kubelet) Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message 
 	in := node.AdmitInput{Pod: pod, Others: others, Node: n, Allocatable: k.allocatable, UnsafeSysctls: k.cfg.AllowedUnsafeSysctls}
 	if k.evictor != nil {
 		in.Pressure = k.evictor.Conditions()
-	}
-	if k.api != nil {
-		k.api.Refresh(pod.Namespace)
 	}
 	return node.Admit(in)
 }

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 )
 
 // defaultRegistry is where names without a registry go.
@@ -21,7 +22,13 @@ type Keyring struct{ entries []keyEntry }
 
 type keyEntry struct {
 	pattern string // host[:port][/path], may hold wildcards in the host
-	auth    *runtimeapi.AuthConfig
+	Credential
+}
+
+// Credential is what a registry is shown, and the secret that it stands in; Secret is nil for the node's own.
+type Credential struct {
+	Auth   *runtimeapi.AuthConfig
+	Secret *kubeletv1beta1.ImagePullSecret
 }
 
 type authJSON struct {
@@ -37,11 +44,11 @@ func NewKeyring(secrets []corev1.Secret) *Keyring {
 	for i := range secrets {
 		s := &secrets[i]
 		if raw, ok := s.Data[corev1.DockerConfigJsonKey]; ok && s.Type == corev1.SecretTypeDockerConfigJson {
-			k.addConfig(raw)
+			k.addConfig(raw, s)
 		} else if raw, ok := s.Data[corev1.DockerConfigKey]; ok && s.Type == corev1.SecretTypeDockercfg {
 			var m map[string]authJSON
 			if json.Unmarshal(raw, &m) == nil {
-				k.add(m)
+				k.add(m, s)
 			}
 		}
 	}
@@ -54,7 +61,7 @@ func NodeKeyring(dirs ...string) *Keyring {
 	k := &Keyring{}
 	for _, d := range dirs {
 		if raw, err := os.ReadFile(filepath.Join(d, "config.json")); err == nil {
-			k.addConfig(raw)
+			k.addConfig(raw, nil)
 			break
 		}
 	}
@@ -67,16 +74,16 @@ func (k *Keyring) With(other *Keyring) *Keyring {
 	return &Keyring{entries: append(append([]keyEntry(nil), k.entries...), other.entries...)}
 }
 
-func (k *Keyring) addConfig(raw []byte) {
+func (k *Keyring) addConfig(raw []byte, s *corev1.Secret) {
 	var c struct {
 		Auths map[string]authJSON `json:"auths"`
 	}
 	if json.Unmarshal(raw, &c) == nil {
-		k.add(c.Auths)
+		k.add(c.Auths, s)
 	}
 }
 
-func (k *Keyring) add(m map[string]authJSON) {
+func (k *Keyring) add(m map[string]authJSON, s *corev1.Secret) {
 	for server, a := range m {
 		if a.Auth != "" && a.Username == "" {
 			if dec, err := base64.StdEncoding.DecodeString(a.Auth); err == nil {
@@ -90,9 +97,11 @@ func (k *Keyring) add(m map[string]authJSON) {
 		for _, v := range []string{"/v1", "/v2"} {
 			pattern = strings.TrimSuffix(pattern, v)
 		}
-		k.entries = append(k.entries, keyEntry{pattern, &runtimeapi.AuthConfig{
-			Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken,
-		}})
+		c := Credential{Auth: &runtimeapi.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken}}
+		if s != nil {
+			c.Secret = &kubeletv1beta1.ImagePullSecret{UID: string(s.UID), Namespace: s.Namespace, Name: s.Name, CredentialHash: credentialHash(a.Username, a.Password)}
+		}
+		k.entries = append(k.entries, keyEntry{pattern, c})
 	}
 }
 
@@ -101,7 +110,7 @@ func (k *Keyring) sort() {
 }
 
 // Lookup returns the credentials that fit the image, the most specific first.
-func (k *Keyring) Lookup(image string) []*runtimeapi.AuthConfig {
+func (k *Keyring) Lookup(image string) []Credential {
 	name := image
 	first, _, slash := strings.Cut(image, "/")
 	if !slash || (!strings.ContainsAny(first, ".:") && first != "localhost") {
@@ -110,11 +119,11 @@ func (k *Keyring) Lookup(image string) []*runtimeapi.AuthConfig {
 		name = defaultRegistry + strings.TrimPrefix(image, "docker.io")
 	}
 	host, rest, _ := strings.Cut(name, "/")
-	var out []*runtimeapi.AuthConfig
+	var out []Credential
 	for _, e := range k.entries {
 		pHost, pPath, _ := strings.Cut(e.pattern, "/")
 		if hostMatches(pHost, host) && strings.HasPrefix(rest, pPath) {
-			out = append(out, e.auth)
+			out = append(out, e.Credential)
 		}
 	}
 	return out

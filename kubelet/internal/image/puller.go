@@ -8,9 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"flagship/kubelet/internal/cri"
 	"flagship/kubelet/internal/podspec"
@@ -52,11 +54,13 @@ type Config struct {
 	BackoffStart time.Duration // 10 s upstream
 	BackoffMax   time.Duration // 5 min upstream
 	NodeAuth     *Keyring      // credentials of the node itself
+	Records      *Records      // nil where credentials of present images are not verified
 }
 
 // Puller pulls images. It is safe for concurrent use.
 type Puller struct {
 	cfg     Config
+	log     *zap.Logger
 	runtime Runtime
 	events  Events
 	slots   chan struct{}
@@ -73,8 +77,8 @@ type backoffEntry struct {
 }
 
 // New returns a Puller.
-func New(cfg Config, rt Runtime, events Events) *Puller {
-	p := &Puller{cfg: cfg, runtime: rt, events: events, backoff: map[string]backoffEntry{}, limit: rate.NewLimiter(rate.Inf, 0)}
+func New(cfg Config, log *zap.Logger, rt Runtime, events Events) *Puller {
+	p := &Puller{cfg: cfg, log: log, runtime: rt, events: events, backoff: map[string]backoffEntry{}, limit: rate.NewLimiter(rate.Inf, 0)}
 	if cfg.Parallel > 0 {
 		p.slots = make(chan struct{}, cfg.Parallel)
 	}
@@ -114,7 +118,7 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (string, error) {
 			event(corev1.EventTypeWarning, "InspectFailed", "%s", msg)
 			return "", &Error{Reason: ReasonInspect, Message: msg}
 		}
-		if img != nil {
+		if img != nil && !p.mustPull(r, img.Id) {
 			event(corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", r.Image)
 			return img.Id, nil
 		}
@@ -125,6 +129,29 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (string, error) {
 		}
 	}
 	return p.pull(ctx, r, spec, event)
+}
+
+// credentials are the secrets of the pod and then the node's own that fit the image.
+func (p *Puller) credentials(r Request) []Credential {
+	ring := NewKeyring(r.Secrets)
+	if p.cfg.NodeAuth != nil {
+		ring = ring.With(p.cfg.NodeAuth)
+	}
+	return ring.Lookup(r.Image)
+}
+
+// mustPull says whether the pod has to show the registry its credentials although the image is there.
+func (p *Puller) mustPull(r Request, ref string) bool {
+	if p.cfg.Records == nil {
+		return false
+	}
+	var secrets []kubeletv1beta1.ImagePullSecret
+	for _, c := range p.credentials(r) {
+		if c.Secret != nil {
+			secrets = append(secrets, *c.Secret)
+		}
+	}
+	return p.cfg.Records.MustPull(r.Image, ref, secrets, time.Now())
 }
 
 func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec, event func(kind, reason, format string, args ...any)) (string, error) {
@@ -143,7 +170,7 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 		return "", &Error{Reason: ReasonPull, Message: err.Error()}
 	}
 	pulling := time.Now()
-	ref, err := p.attempt(ctx, r, spec)
+	ref, secret, err := p.attempt(ctx, r, spec)
 	p.leave()
 	if err != nil {
 		text := cri.Message(err)
@@ -159,28 +186,36 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 	event(corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", r.Image,
 		time.Since(pulling).Truncate(time.Millisecond), time.Since(started).Truncate(time.Millisecond), size)
 	p.forget(key)
+	if p.cfg.Records != nil {
+		if err := p.cfg.Records.Pulled(r.Image, ref, secret, time.Now()); err != nil {
+			p.log.Warn("note by which credentials an image came", zap.String("image", r.Image), zap.Error(err))
+		}
+	}
 	return ref, nil
 }
 
-// attempt tries every credential that fits the image, and no credential when none does.
-func (p *Puller) attempt(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (string, error) {
-	ring := NewKeyring(r.Secrets)
-	if p.cfg.NodeAuth != nil {
-		ring = ring.With(p.cfg.NodeAuth)
-	}
-	auths := ring.Lookup(r.Image)
-	if len(auths) == 0 {
-		return p.runtime.PullImage(ctx, spec, nil, r.Sandbox)
-	}
-	var errs []error
-	for _, a := range auths {
-		ref, err := p.runtime.PullImage(ctx, spec, a, r.Sandbox)
-		if err == nil {
-			return ref, nil
+// attempt tries every credential that fits the image, and no credential when none does; secret is the one that did it.
+func (p *Puller) attempt(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (ref string, secret *kubeletv1beta1.ImagePullSecret, err error) {
+	if p.cfg.Records != nil {
+		if err := p.cfg.Records.Intend(r.Image); err != nil {
+			return "", nil, err
 		}
-		errs = append(errs, err)
+		defer func() {
+			if err != nil {
+				p.cfg.Records.Failed(r.Image)
+			}
+		}()
 	}
-	return "", errs[len(errs)-1]
+	auths := p.credentials(r)
+	if len(auths) == 0 {
+		auths = []Credential{{}}
+	}
+	for _, a := range auths {
+		if ref, err = p.runtime.PullImage(ctx, spec, a.Auth, r.Sandbox); err == nil {
+			return ref, a.Secret, nil
+		}
+	}
+	return "", nil, err
 }
 
 func classify(image, text string, err error) *Error {

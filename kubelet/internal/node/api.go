@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -16,12 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
 
 	"flagship/internal/kube"
+	"flagship/kubelet/internal/podspec"
 )
-
-// objectTTL is how long a ConfigMap or Secret that pods refer to is reused before it is read again.
-const objectTTL = 20 * time.Second
 
 // Kinds registers the kinds that the kubelet reads and writes.
 func Kinds(s *runtime.Scheme) error {
@@ -45,21 +44,19 @@ type API struct {
 	c    *kube.Client
 	node string
 
-	mu    sync.Mutex // guards the maps
+	maps *follower[*corev1.ConfigMap]
+	secs *follower[*corev1.Secret]
+
+	mu    sync.Mutex // guards the rest
 	uid   types.UID
-	maps  map[types.NamespacedName]cached[*corev1.ConfigMap]
-	secs  map[types.NamespacedName]cached[*corev1.Secret]
 	token map[tokenKey]tokenEntry
 }
 
-type cached[T any] struct {
-	v  T
-	at time.Time
-}
-
-// NewAPI returns the access of a node.
-func NewAPI(c *kube.Client, node string) *API {
-	return &API{c: c, node: node, maps: map[types.NamespacedName]cached[*corev1.ConfigMap]{}, secs: map[types.NamespacedName]cached[*corev1.Secret]{}, token: map[tokenKey]tokenEntry{}}
+// NewAPI returns the access of a node; changed is told the pods that refer to a ConfigMap or Secret that changed.
+func NewAPI(c *kube.Client, node string, changed func(uid types.UID)) *API {
+	a := &API{c: c, node: node, token: map[tokenKey]tokenEntry{}}
+	a.maps, a.secs = newFollower(a.configMapAccess(), changed), newFollower(a.secretAccess(), changed)
+	return a
 }
 
 func core(resource string) schema.GroupVersionResource {
@@ -98,45 +95,89 @@ func (a *API) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 	return err
 }
 
-// lookup answers from the cache while the entry is young, and else reads the object.
-func lookup[T any](a *API, m map[types.NamespacedName]cached[T], key types.NamespacedName, get func() (T, error)) (T, error) {
-	now := time.Now()
-	a.mu.Lock()
-	e, ok := m[key]
-	a.mu.Unlock()
-	if ok && now.Sub(e.at) < objectTTL {
-		return e.v, nil
+func (a *API) configMaps(namespace string) *gentype.ClientWithList[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return kube.For[corev1.ConfigMap, corev1.ConfigMapList](a.c, core("configmaps"), namespace)
+}
+
+func (a *API) secrets(namespace string) *gentype.ClientWithList[*corev1.Secret, *corev1.SecretList] {
+	return kube.For[corev1.Secret, corev1.SecretList](a.c, core("secrets"), namespace)
+}
+
+func (a *API) configMapAccess() access[*corev1.ConfigMap] {
+	return access[*corev1.ConfigMap]{
+		get: func(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+			v, err := a.configMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+			return v, singular(err, "configmap", name)
+		},
+		list: func(ctx context.Context, namespace string, o metav1.ListOptions) (out []*corev1.ConfigMap, version string, err error) {
+			l, err := a.configMaps(namespace).List(ctx, o)
+			if err != nil {
+				return nil, "", err
+			}
+			for i := range l.Items {
+				out = append(out, &l.Items[i])
+			}
+			return out, l.ResourceVersion, nil
+		},
+		watch: func(ctx context.Context, namespace string, o metav1.ListOptions) (watch.Interface, error) {
+			return a.configMaps(namespace).Watch(ctx, o)
+		},
+		immutable: func(v *corev1.ConfigMap) bool { return v.Immutable != nil && *v.Immutable },
 	}
-	v, err := get()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err != nil {
-		delete(m, key)
-		return v, err
+}
+
+func (a *API) secretAccess() access[*corev1.Secret] {
+	return access[*corev1.Secret]{
+		get: func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+			v, err := a.secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+			return v, singular(err, "secret", name)
+		},
+		list: func(ctx context.Context, namespace string, o metav1.ListOptions) (out []*corev1.Secret, version string, err error) {
+			l, err := a.secrets(namespace).List(ctx, o)
+			if err != nil {
+				return nil, "", err
+			}
+			for i := range l.Items {
+				out = append(out, &l.Items[i])
+			}
+			return out, l.ResourceVersion, nil
+		},
+		watch: func(ctx context.Context, namespace string, o metav1.ListOptions) (watch.Interface, error) {
+			return a.secrets(namespace).Watch(ctx, o)
+		},
+		immutable: func(v *corev1.Secret) bool { return v.Immutable != nil && *v.Immutable },
 	}
-	for k, old := range m {
-		if now.Sub(old.at) > 4*objectTTL {
-			delete(m, k)
-		}
-	}
-	m[key] = cached[T]{v, now}
-	return v, nil
+}
+
+// Refer tells which ConfigMaps and Secrets the pod refers to; they are followed from now on.
+func (a *API) Refer(ctx context.Context, pod *corev1.Pod) {
+	maps, secrets := podspec.References(pod)
+	a.maps.use(ctx, pod.UID, pod.Namespace, maps)
+	a.secs.use(ctx, pod.UID, pod.Namespace, secrets)
+}
+
+// Drop tells that the pod is gone: what only it referred to is followed no more.
+func (a *API) Drop(uid types.UID) {
+	a.maps.use(context.Background(), uid, "", nil)
+	a.secs.use(context.Background(), uid, "", nil)
+}
+
+// Run follows objects until ctx ends.
+func (a *API) Run(ctx context.Context) error {
+	<-ctx.Done()
+	a.maps.stop()
+	a.secs.stop()
+	return nil
 }
 
 // ConfigMap reads a ConfigMap.
 func (a *API) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	return lookup(a, a.maps, types.NamespacedName{Namespace: namespace, Name: name}, func() (*corev1.ConfigMap, error) {
-		v, err := kube.For[corev1.ConfigMap, corev1.ConfigMapList](a.c, core("configmaps"), namespace).Get(ctx, name, metav1.GetOptions{})
-		return v, singular(err, "configmap", name)
-	})
+	return a.maps.read(ctx, namespace, name)
 }
 
 // Secret reads a Secret.
 func (a *API) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
-	return lookup(a, a.secs, types.NamespacedName{Namespace: namespace, Name: name}, func() (*corev1.Secret, error) {
-		v, err := kube.For[corev1.Secret, corev1.SecretList](a.c, core("secrets"), namespace).Get(ctx, name, metav1.GetOptions{})
-		return v, singular(err, "secret", name)
-	})
+	return a.secs.read(ctx, namespace, name)
 }
 
 // singular words a missing object as upstream's kubelet does, with the kind's singular name.
@@ -145,22 +186,6 @@ func singular(err error, kind, name string) error {
 		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name)
 	}
 	return err
-}
-
-// Refresh forgets cached objects of the namespace, for a pod that has just arrived and must see the present.
-func (a *API) Refresh(namespace string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for k := range a.maps {
-		if k.Namespace == namespace {
-			delete(a.maps, k)
-		}
-	}
-	for k := range a.secs {
-		if k.Namespace == namespace {
-			delete(a.secs, k)
-		}
-	}
 }
 
 // PullSecrets reads the pod's image pull secrets and names those that cannot be read.

@@ -48,7 +48,7 @@ type Cgroups struct {
 	units Units
 	root  Name
 
-	mu     sync.Mutex // guards the maps
+	mu     sync.Mutex          // guards the maps
 	shares map[types.UID]int64 // of burstable pods
 	made   map[types.UID]Limits
 }

@@ -27,6 +27,8 @@ type ImageConfig struct {
 	High, Low      int64 // percent of the image filesystem
 	MinAge, MaxAge time.Duration
 	FS             func(ctx context.Context) string
+	Mounted        func() []string                         // names of images that pods mount as volumes
+	Done           func(present []string, since time.Time) // is told the images that are there after a collection
 }
 
 // ImageCollector removes images that no container uses. Calls must not overlap.
@@ -53,9 +55,17 @@ func (c *ImageCollector) Run(ctx context.Context, failed func(error)) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := c.collect(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		begin := time.Now()
+		if err := c.collect(ctx, begin); err != nil && ctx.Err() == nil {
 			c.log.Warn("collect images", zap.Error(err))
 			failed(err)
+		}
+		if list, err := c.runtime.Images(ctx); err == nil {
+			present := make([]string, len(list))
+			for i := range list {
+				present[i] = list[i].Id
+			}
+			c.cfg.Done(present, begin)
 		}
 	}
 }
@@ -129,6 +139,9 @@ func (c *ImageCollector) unused(ctx context.Context, now time.Time) ([]*runtimea
 	inUse := map[string]bool{}
 	for _, k := range containers {
 		inUse[k.Image], inUse[k.ImageRef], inUse[k.ImageID] = true, true, true
+	}
+	for _, name := range c.cfg.Mounted() {
+		inUse[name] = true
 	}
 	have := map[string]bool{}
 	var free []*runtimeapi.Image

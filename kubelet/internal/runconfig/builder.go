@@ -145,7 +145,8 @@ type ContainerInput struct {
 	ImageRef     string
 	User         ImageUser
 	PodIPs       []string
-	TargetID     string // container whose processes an ephemeral container shares, or ""
+	TargetID     string                           // container whose processes an ephemeral container shares, or ""
+	Images       map[string]*runtimeapi.ImageSpec // by name of the volume that shows them
 }
 
 // Container builds the configuration and the files it mounts.
@@ -250,6 +251,10 @@ func (b *Builder) mounts(in ContainerInput, lookup func(string) (string, bool)) 
 	hosts := len(in.PodIPs) > 0 || pod.Spec.HostNetwork
 	for i, m := range c.VolumeMounts {
 		hosts = hosts && m.MountPath != "/etc/hosts"
+		if img, ok := in.Images[m.Name]; ok {
+			out = append(out, &runtimeapi.Mount{ContainerPath: absolute(m.MountPath), Readonly: true, Image: img, ImageSubPath: m.SubPath})
+			continue
+		}
 		path, ok := b.deps.Volumes.HostPath(pod, m.Name)
 		if !ok {
 			return nil, fmt.Errorf("cannot find volume %q to mount into container %q", m.Name, c.Name)
@@ -264,11 +269,7 @@ func (b *Builder) mounts(in ContainerInput, lookup func(string) (string, bool)) 
 				return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 			}
 		}
-		target := m.MountPath
-		if !filepath.IsAbs(target) {
-			target = filepath.Join("/", target)
-		}
-		mount := &runtimeapi.Mount{ContainerPath: target, HostPath: path, Readonly: m.ReadOnly, Propagation: propagation(m.MountPropagation)}
+		mount := &runtimeapi.Mount{ContainerPath: absolute(m.MountPath), HostPath: path, Readonly: m.ReadOnly, Propagation: propagation(m.MountPropagation)}
 		if m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
 			mount.RecursiveReadOnly = true
 		}
@@ -289,6 +290,13 @@ func (b *Builder) mounts(in ContainerInput, lookup func(string) (string, bool)) 
 		out = append(out, &runtimeapi.Mount{ContainerPath: c.TerminationMessagePath, HostPath: path, SelinuxRelabel: true})
 	}
 	return out, nil
+}
+
+func absolute(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join("/", path)
 }
 
 func propagation(mode *corev1.MountPropagationMode) runtimeapi.MountPropagation {

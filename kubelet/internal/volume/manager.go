@@ -75,6 +75,8 @@ func kind(s *corev1.VolumeSource) string {
 		return "downward-api"
 	case s.Projected != nil:
 		return "projected"
+	case s.Image != nil:
+		return "image"
 	}
 	return ""
 }
@@ -144,6 +146,8 @@ func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 			return err
 		}
 		return m.project(pod, dir, files, k)
+	case "image":
+		return nil // the runtime mounts it
 	}
 	return fmt.Errorf("volume type %s is not supported by this kubelet", sourceName(source))
 }
@@ -255,8 +259,6 @@ func sourceName(s *corev1.VolumeSource) string {
 		return "iscsi"
 	case s.FC != nil:
 		return "fc"
-	case s.Image != nil:
-		return "image"
 	case s.GitRepo != nil:
 		return "gitRepo"
 	case s.CephFS != nil:

@@ -94,9 +94,9 @@ type Pool struct {
 	wg   sync.WaitGroup
 
 	granting sync.Mutex // held while room is given to a pod, so that no two get the same
-	mu      sync.Mutex // guards the maps and every worker's fields marked so
-	workers map[types.UID]*worker
-	pending map[string]*corev1.Pod // static pods that wait for their namesake to end, by full name
+	mu       sync.Mutex // guards the maps and every worker's fields marked so
+	workers  map[types.UID]*worker
+	pending  map[string]*corev1.Pod // static pods that wait for their namesake to end, by full name
 }
 
 // New returns a Pool.

@@ -30,7 +30,8 @@ type starter struct {
 	sandboxID string
 	ips       []string
 	secrets   []corev1.Secret
-	retry     time.Duration // the soonest time at which a start that backs off may be tried again
+	images    map[string]*runtimeapi.ImageSpec // that volumes show, by the volume's name, once they are pulled
+	retry     time.Duration                    // the soonest time at which a start that backs off may be tried again
 }
 
 // setIPs puts the sandbox's addresses into the pod's status copy, which the environment is made from.
@@ -106,16 +107,14 @@ func (s *starter) attempt(ctx context.Context, c *corev1.Container, target strin
 		}
 		return status.Failure{Reason: reason, Message: msg}, fmt.Errorf("start container %s: %s: %w", c.Name, reason, err)
 	}
-	ref, err := d.Images.Ensure(ctx, image.Request{Pod: s.pod, Container: c.Name, Image: c.Image, Policy: c.ImagePullPolicy, Secrets: s.secrets, Sandbox: s.w.sandbox})
+	ref, f, err := s.pull(ctx, c, c.Image, c.ImagePullPolicy)
 	if err != nil {
-		var ie *image.Error
-		errors.As(err, &ie)
-		if ctx.Err() == nil {
-			d.Events(s.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: "+ie.Reason)
-		}
-		return status.Failure{Reason: ie.Reason, Message: ie.Message}, err
+		return f, err
 	}
-	in := runconfig.ContainerInput{Pod: s.pod, Container: c, ImageRef: ref, PodIPs: s.ips, RestartCount: s.restartCount(c, last)}
+	if f, err := s.pullVolumes(ctx, c); err != nil {
+		return f, err
+	}
+	in := runconfig.ContainerInput{Pod: s.pod, Container: c, ImageRef: ref, PodIPs: s.ips, RestartCount: s.restartCount(c, last), Images: s.images}
 	if target != "" {
 		t := s.state.Latest(target)
 		if t == nil {
@@ -150,6 +149,40 @@ func (s *starter) attempt(ctx context.Context, c *corev1.Container, target strin
 			d.Events(s.pod, c.Name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 			kerr := s.w.killOne(ctx, s.pod, stop{id: id, name: c.Name, container: c, message: "FailedPostStartHook"})
 			return status.Failure{Reason: "PostStartHookError", Message: msg}, errors.Join(err, kerr)
+		}
+	}
+	return status.Failure{}, nil
+}
+
+func (s *starter) pull(ctx context.Context, c *corev1.Container, name string, policy corev1.PullPolicy) (string, status.Failure, error) {
+	d := &s.w.pool.deps
+	ref, err := d.Images.Ensure(ctx, image.Request{Pod: s.pod, Container: c.Name, Image: name, Policy: policy, Secrets: s.secrets, Sandbox: s.w.sandbox})
+	if err == nil {
+		return ref, status.Failure{}, nil
+	}
+	var ie *image.Error
+	errors.As(err, &ie)
+	if ctx.Err() == nil {
+		d.Events(s.pod, c.Name, corev1.EventTypeWarning, "Failed", "Error: "+ie.Reason)
+	}
+	return "", status.Failure{Reason: ie.Reason, Message: ie.Message}, err
+}
+
+// pullVolumes pulls the images that the container mounts.
+func (s *starter) pullVolumes(ctx context.Context, c *corev1.Container) (status.Failure, error) {
+	for _, m := range c.VolumeMounts {
+		for _, v := range s.pod.Spec.Volumes {
+			if v.Name != m.Name || v.Image == nil || s.images[v.Name] != nil {
+				continue
+			}
+			ref, f, err := s.pull(ctx, c, v.Image.Reference, v.Image.PullPolicy)
+			if err != nil {
+				return f, err
+			}
+			if s.images == nil {
+				s.images = map[string]*runtimeapi.ImageSpec{}
+			}
+			s.images[v.Name] = &runtimeapi.ImageSpec{Image: ref, UserSpecifiedImage: v.Image.Reference}
 		}
 	}
 	return status.Failure{}, nil

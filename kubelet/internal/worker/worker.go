@@ -39,7 +39,7 @@ type worker struct {
 	forced    *status.Failure
 	grace     *int64
 	condition *corev1.PodCondition
-	waits     bool // for room to grow
+	waits     bool               // for room to grow
 	cancel    context.CancelFunc // ends the current step, nil between steps
 
 	// ---
@@ -49,8 +49,8 @@ type worker struct {
 	failures map[string]status.Failure
 	backoff  plan.Backoff
 	sandbox  *sandboxConfig
-	mounts   bool // volumes may exist
-	rejected bool // by admission: the pod never ran here
+	mounts   bool                 // volumes may exist
+	rejected bool                 // by admission: the pod never ran here
 	pending  *corev1.PodCondition // a resize that is not granted
 	progress *corev1.PodCondition // a resize that is granted and not in effect
 }
