@@ -18,7 +18,7 @@ TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race lint fuzz bench conformance gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ kube-proxy:
 ctl:
 	@hack/step.sh "build ctl" env CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS) $(CTLFLAGS)" -o $(BIN)/$@ ./ctl/cmd/ctl
 
+registry: # a container registry with a password, for the cluster test
+	@hack/step.sh "build registry" env -C hack/images GOWORK=off CGO_ENABLED=0 go build -trimpath -o ../../$(BIN)/tools/$@ ./$@
+
 images: ## build the container images into bin/images
 	@cd hack/images && GOWORK=off go build -o ../../$(BIN)/tools/images .
 	@$(BIN)/tools/images -bin $(BIN) -out $(BIN)/images -src hack/images -tag $(TAG)
@@ -60,13 +63,13 @@ test: testdeps unit e2e ## every test: the modules' and the cluster test (root)
 unit: ## the tests of every module
 	@for m in $(MODULES); do hack/step.sh "test $$m" env -C $$m go test ./... ; done
 
-e2e: build images ## the cluster test, on a test host of its own (root)
+e2e: build images registry ## the cluster test, on a test host of its own (root)
 	@hack/step.sh "cluster test" env -C hack/e2e GOWORK=off go test -count=1 -timeout 30m -v ./...
 
 fresh: ## make up and make down on a machine that has only Debian, git, make and Go (root)
 	@hack/fresh.sh
 
-machine: build images ## a machine with a cluster that stays up until interrupted, for work on it (root)
+machine: build images registry ## a machine with a cluster that stays up until interrupted, for work on it (root)
 	@cd hack/e2e && FLAGSHIP_E2E_HOLD=$(CURDIR)/bin/machine.pid GOWORK=off go test -count=1 -timeout 0 -v -run '^TestHold$$' ./...
 
 race: ## the tests of every module under the race detector

@@ -72,6 +72,27 @@ func (c *cluster) in(pod string, args ...string) string {
 
 const image = "localhost/busybox:1"
 
+// scenarios are in the order in which they build on each other.
+var scenarios = []struct {
+	name string
+	run  func(*cluster)
+}{
+	{"control plane", controlPlane},
+	{"a pod", onePod},
+	{"a deployment behind a service", deployment},
+	{"proxy modes", proxyModes},
+	{"two containers", twoContainers},
+	{"restart and replacement", restarts},
+	{"static pods", staticPods},
+	{"an image that is not there", wrongImage},
+	{"a private registry", pullSecrets},
+	{"a pod that fits nowhere", unschedulable},
+	{"introspection", introspection},
+	{"bad input", badInput},
+	{"the tour", tour},
+	{"the kubelet is killed", kubeletKilled},
+}
+
 func TestCluster(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("the cluster test boots a machine: run it as root (make e2e)")
@@ -85,24 +106,7 @@ func TestCluster(t *testing.T) {
 	m := bootMachine(ctx, t, machineName, binaries)
 	c := &cluster{t: t, ctx: ctx, m: m}
 	c.bringUp()
-	for _, scenario := range []struct {
-		name string
-		run  func(*cluster)
-	}{
-		{"control plane", controlPlane},
-		{"a pod", onePod},
-		{"a deployment behind a service", deployment},
-		{"proxy modes", proxyModes},
-		{"two containers", twoContainers},
-		{"restart and replacement", restarts},
-		{"static pods", staticPods},
-		{"an image that is not there", wrongImage},
-		{"a pod that fits nowhere", unschedulable},
-		{"introspection", introspection},
-		{"bad input", badInput},
-		{"the tour", tour},
-		{"the kubelet is killed", kubeletKilled},
-	} {
+	for _, scenario := range scenarios {
 		ok := t.Run(scenario.name, func(t *testing.T) {
 			begin := time.Now()
 			scenario.run(&cluster{t: t, ctx: ctx, m: m})

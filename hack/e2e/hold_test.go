@@ -32,3 +32,26 @@ func TestHold(t *testing.T) {
 	fmt.Println("PROGRESS the machine is up: hack/machine.sh ctl get pods -A")
 	<-ctx.Done()
 }
+
+// TestScenario runs the scenario that FLAGSHIP_E2E_SCENARIO names on the machine that TestHold keeps up.
+func TestScenario(t *testing.T) {
+	name, path := os.Getenv("FLAGSHIP_E2E_SCENARIO"), os.Getenv("FLAGSHIP_E2E_HOLD")
+	if name == "" || path == "" {
+		t.Skip("for work on a scenario")
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{name: machineName}
+	if _, err := fmt.Sscan(string(raw), &m.init); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scenarios {
+		if s.name == name {
+			s.run(&cluster{t: t, ctx: t.Context(), m: m})
+			return
+		}
+	}
+	t.Fatalf("no scenario %q", name)
+}
