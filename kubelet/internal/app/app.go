@@ -208,7 +208,7 @@ func (k *kubelet) wire(ctx context.Context) error {
 		}
 		k.pool.WakeAll()
 	})
-	k.volumes = volume.New(volume.Config{PodsDir: pods}, volume.Deps{Objects: k, Tokens: k, Allocatable: func() corev1.ResourceList { return k.allocatable }, Claims: k.claims()})
+	k.volumes = volume.New(volume.Config{PodsDir: pods}, volume.Deps{Objects: k, Tokens: k, Allocatable: func() corev1.ResourceList { return k.allocatable }, Claims: k.claims(), Bundles: k.bundles()})
 	k.builder = runconfig.New(runconfig.Config{
 		PodsDir: pods, LogsDir: cfg.PodLogsDir, DNS: k.dns, Sysctls: cfg.DefaultPodSysctls,
 		Resources: runconfig.ResourceRules{

@@ -53,7 +53,7 @@ func (k *kubelet) Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message 
 	if k.member != nil {
 		n = k.member.Node()
 	}
-	in := node.AdmitInput{Pod: pod, Others: others, Node: n, Allocatable: k.allocatable, UnsafeSysctls: k.cfg.AllowedUnsafeSysctls}
+	in := node.AdmitInput{Pod: pod, Others: others, Node: n, Allocatable: k.allocatable, UnsafeSysctls: k.cfg.AllowedUnsafeSysctls, StrictGroups: k.health.Status().Features.GetSupplementalGroupsPolicy()}
 	if k.evictor != nil {
 		in.Pressure = k.evictor.Conditions()
 	}
@@ -117,6 +117,13 @@ func (k *kubelet) Forget(uid types.UID) {
 }
 
 func (k *kubelet) claims() volume.Claims {
+	if k.api == nil {
+		return nil
+	}
+	return k.api
+}
+
+func (k *kubelet) bundles() volume.Bundles {
 	if k.api == nil {
 		return nil
 	}

@@ -21,6 +21,7 @@ type AdmitInput struct {
 	Allocatable   corev1.ResourceList
 	Pressure      []string // conditions of the node that keep new pods away
 	UnsafeSysctls []string // allowed ones; may end in *
+	StrictGroups  bool     // the runtime knows the Strict policy of supplemental groups
 }
 
 func safeSysctls() []string {
@@ -41,8 +42,10 @@ func Admit(in AdmitInput) (reason, message string) {
 			return "Evicted", fmt.Sprintf("The node had condition: %v. ", in.Pressure)
 		}
 	}
-	if reason, message = sysctls(in); reason != "" {
-		return reason, message
+	for _, check := range []func(AdmitInput) (string, string){sysctls, platform} {
+		if reason, message = check(in); reason != "" {
+			return reason, message
+		}
 	}
 	if reason, message = resources(in, critical); reason != "" {
 		return reason, message
@@ -59,12 +62,43 @@ func Admit(in AdmitInput) (reason, message string) {
 	return "", ""
 }
 
+// platform checks what the pod asks of the operating system and the runtime.
+func platform(in AdmitInput) (reason, message string) {
+	pod := in.Pod
+	if v, ok := pod.Labels[corev1.LabelOSStable]; ok && v != "linux" {
+		return "PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+	}
+	if pod.Spec.OS != nil && pod.Spec.OS.Name != corev1.Linux {
+		return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+	}
+	sc := pod.Spec.SecurityContext
+	if sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict && !in.StrictGroups {
+		return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+	}
+	return "", ""
+}
+
+// hostNamespace names the namespace of a sysctl if the pod shares the node's, and else is "".
+func hostNamespace(pod *corev1.Pod, name string) string {
+	ipc := name == "kernel.sem" || strings.HasPrefix(name, "kernel.shm") || strings.HasPrefix(name, "kernel.msg") || strings.HasPrefix(name, "fs.mqueue.")
+	switch {
+	case strings.HasPrefix(name, "net.") && pod.Spec.HostNetwork:
+		return "Net"
+	case ipc && pod.Spec.HostIPC:
+		return "IPC"
+	}
+	return ""
+}
+
 func sysctls(in AdmitInput) (reason, message string) {
 	if in.Pod.Spec.SecurityContext == nil {
 		return "", ""
 	}
 	for _, s := range in.Pod.Spec.SecurityContext.Sysctls {
 		name := strings.ReplaceAll(s.Name, "/", ".")
+		if ns := hostNamespace(in.Pod, name); ns != "" {
+			return "SysctlForbidden", fmt.Sprintf("forbidden sysctl: %q not allowed with host %s enabled", name, ns)
+		}
 		allowed := slices.Contains(safeSysctls(), name)
 		for _, u := range in.UnsafeSysctls {
 			prefix, wild := strings.CutSuffix(u, "*")
@@ -89,8 +123,8 @@ func resources(in AdmitInput, critical bool) (reason, message string) {
 		return "", ""
 	}
 	for name, want := range podspec.Requests(in.Pod) {
-		if want.IsZero() {
-			continue
+		if _, known := in.Allocatable[name]; want.IsZero() || (!known && strings.Contains(string(name), "/")) {
+			continue // an extended resource that the node does not know is the cluster's
 		}
 		value := func(l corev1.ResourceList) int64 {
 			q := l[name]

@@ -12,6 +12,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -202,6 +203,38 @@ func (a *API) PullSecrets(ctx context.Context, pod *corev1.Pod) (found []corev1.
 		found = append(found, *s)
 	}
 	return found, missing
+}
+
+// TrustBundle reads the text of a ClusterTrustBundle.
+func (a *API) TrustBundle(ctx context.Context, name string) ([]string, error) {
+	b, err := a.bundles().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("get ClusterTrustBundle: %w", err)
+	}
+	return []string{b.Spec.TrustBundle}, nil
+}
+
+// TrustBundles reads those of a signer that the selector chooses: none without a selector, all with an empty one.
+func (a *API) TrustBundles(ctx context.Context, signer string, selector *metav1.LabelSelector) ([]string, error) {
+	chosen, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		return nil, fmt.Errorf("parse label selector: %w", err)
+	}
+	list, err := a.bundles().List(ctx, metav1.ListOptions{LabelSelector: chosen.String()})
+	if err != nil {
+		return nil, fmt.Errorf("list ClusterTrustBundles: %w", err)
+	}
+	var out []string
+	for i := range list.Items {
+		if b := &list.Items[i]; b.Spec.SignerName == signer && chosen.Matches(labels.Set(b.Labels)) {
+			out = append(out, b.Spec.TrustBundle)
+		}
+	}
+	return out, nil
+}
+
+func (a *API) bundles() *gentype.ClientWithList[*certificatesv1.ClusterTrustBundle, *certificatesv1.ClusterTrustBundleList] {
+	return kube.For[certificatesv1.ClusterTrustBundle, certificatesv1.ClusterTrustBundleList](a.c, certificatesv1.SchemeGroupVersion.WithResource("clustertrustbundles"), "")
 }
 
 // Volume finds the persistent volume of a claim.

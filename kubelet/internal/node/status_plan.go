@@ -60,6 +60,7 @@ func Status(old corev1.NodeStatus, f Facts) corev1.NodeStatus {
 			Name: h.Name, Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &rro, UserNamespaces: &user},
 		})
 	}
+	s.DeclaredFeatures = declaredFeatures()
 	groups := f.Features.GetSupplementalGroupsPolicy()
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &groups}
 	pressure := func(t corev1.NodeConditionType, on bool, bad, badText, good, goodText string) {
@@ -78,6 +79,11 @@ func Status(old corev1.NodeStatus, f Facts) corev1.NodeStatus {
 	}
 	setCondition(&s, f.Now, ready)
 	return s
+}
+
+// declaredFeatures is what a control plane that is newer or older must know that this kubelet can do, sorted.
+func declaredFeatures() []string {
+	return []string{"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"}
 }
 
 // joined renders errors as upstream's aggregate does.

@@ -72,6 +72,16 @@ func (p *Pod) Latest(name string) *Container {
 	return nil
 }
 
+// LatestExited returns the newest instance of the named container that has ended, or nil.
+func (p *Pod) LatestExited(name string) *Container {
+	for i := range p.Containers {
+		if p.Containers[i].Name == name && p.Containers[i].State == Exited {
+			return &p.Containers[i]
+		}
+	}
+	return nil
+}
+
 // ReadySandbox returns the newest sandbox if it is ready, or nil.
 func (p *Pod) ReadySandbox() *Sandbox {
 	if len(p.Sandboxes) > 0 && p.Sandboxes[0].Ready {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,6 +33,8 @@ type VolumePaths interface {
 	HostPath(pod *corev1.Pod, volume string) (path string, ok bool)
 	// SubPath prepares a path below a volume for a container and returns what to mount.
 	SubPath(pod *corev1.Pod, volume, container string, index int, volumePath, sub string) (string, error)
+	// Open opens a file below a volume, without following a link out of it.
+	Open(pod *corev1.Pod, volume, path string) (io.ReadCloser, error)
 }
 
 // Deps is what a Builder asks.
@@ -154,6 +157,7 @@ func (b *Builder) Container(ctx context.Context, in ContainerInput) (*runtimeapi
 	pod, c := in.Pod, in.Container
 	env, err := Env(ctx, EnvInput{
 		Pod: pod, Container: c, Services: b.deps.Services(pod.Namespace), Objects: b.deps.Objects, Allocatable: b.deps.Allocatable(),
+		File: func(volume, path string) (io.ReadCloser, error) { return b.deps.Volumes.Open(pod, volume, path) },
 	})
 	if err != nil {
 		return nil, err
@@ -261,7 +265,10 @@ func (b *Builder) mounts(in ContainerInput, lookup func(string) (string, bool)) 
 		}
 		sub := m.SubPath
 		if m.SubPathExpr != "" {
-			sub = Expand(m.SubPathExpr, lookup)
+			var err error
+			if sub, err = expandAll(m.SubPathExpr, lookup); err != nil {
+				return nil, fmt.Errorf("failed to expand subPathExpr of volumeMount %q of container %q: %w", m.Name, c.Name, err)
+			}
 		}
 		if sub != "" {
 			var err error

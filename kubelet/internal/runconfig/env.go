@@ -3,6 +3,7 @@ package runconfig
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"sort"
 	"strconv"
@@ -25,6 +26,8 @@ type EnvInput struct {
 	Services    []*corev1.Service // of the pod's namespace, and kubernetes of default
 	Objects     Objects
 	Allocatable corev1.ResourceList
+	// File opens a file below a volume of the pod.
+	File func(volume, path string) (io.ReadCloser, error)
 }
 
 // Var is one environment variable.
@@ -157,9 +160,24 @@ func valueFrom(ctx context.Context, in EnvInput, from *corev1.EnvVarSource) (val
 		}
 		return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", ref.Key, in.Pod.Namespace, ref.Name)
 	case from.FileKeyRef != nil:
-		return "", false, fmt.Errorf("environment variables from files (fileKeyRef to volume %q) are not supported", from.FileKeyRef.VolumeName)
+		return fileValue(in, from.FileKeyRef)
 	}
 	return "", false, nil
+}
+
+func fileValue(in EnvInput, ref *corev1.FileKeySelector) (value string, present bool, err error) {
+	f, err := in.File(ref.VolumeName, ref.Path)
+	if err != nil {
+		return "", false, fmt.Errorf("couldn't parse env file: %w", err)
+	}
+	defer f.Close()
+	if value, err = FileValue(f, ref.Key); err != nil {
+		return "", false, fmt.Errorf("couldn't parse env file: %w", err)
+	}
+	if value == "" && !optional(ref.Optional) {
+		return "", false, fmt.Errorf("environment variable key %q not found in file %q", ref.Key, ref.Path)
+	}
+	return value, value != "", nil
 }
 
 // FieldValue reads a downward API field of the pod.

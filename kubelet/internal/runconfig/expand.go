@@ -1,6 +1,9 @@
 package runconfig
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Expand replaces $(NAME) by lookup's answer; $$ is an escaped dollar, and an unknown or unclosed reference stays as it
 // is, as the API documents for command, args and env values.
@@ -37,4 +40,20 @@ func Expand(s string, lookup func(string) (string, bool)) string {
 		}
 	}
 	return b.String()
+}
+
+// expandAll is Expand where every reference must be known.
+func expandAll(s string, lookup func(string) (string, bool)) (string, error) {
+	var missing []string
+	out := Expand(s, func(name string) (string, bool) {
+		v, ok := lookup(name)
+		if !ok {
+			missing = append(missing, name)
+		}
+		return v, ok
+	})
+	if len(missing) > 0 {
+		return "", fmt.Errorf("missing value for %q", strings.Join(missing, ", "))
+	}
+	return out, nil
 }

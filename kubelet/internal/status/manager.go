@@ -209,11 +209,22 @@ func (m *Manager) write(ctx context.Context, j job) error {
 	return nil
 }
 
+// ours tells a condition that the kubelet writes once, when it ends a pod.
+func ours(c corev1.PodCondition) bool {
+	return c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonTerminationByKubelet
+}
+
 // whole says of every condition what it does not have, and of those that tell of a resize when there is none: a merge
 // keeps what is not named.
 func whole(list any, have []corev1.PodCondition) any {
-	out, _ := list.([]any)
-	for _, c := range out {
+	all, _ := list.([]any)
+	var out []any
+	for i, c := range all {
+		// What others wrote may have changed since it was read: it is not written back.
+		if !owned(have[i].Type) && !ours(have[i]) {
+			continue
+		}
+		out = append(out, c)
 		for _, field := range []string{"reason", "message"} {
 			if c, ok := c.(map[string]any); ok && c[field] == nil {
 				c[field] = nil

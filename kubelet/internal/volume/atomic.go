@@ -130,7 +130,7 @@ func fill(dir string, files map[string]File, gid *int64) error {
 	if gid == nil {
 		return nil
 	}
-	return setGroup(dir, *gid, false)
+	return setGroup(dir, *gid, true) // what is projected is for reading
 }
 
 // topNames are the first path elements, which are the names visible in the volume.

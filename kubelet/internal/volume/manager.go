@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -38,6 +39,13 @@ type Deps struct {
 	Tokens      Tokens
 	Allocatable func() corev1.ResourceList
 	Claims      Claims
+	Bundles     Bundles
+}
+
+// Bundles reads ClusterTrustBundles; nil where there is no API server.
+type Bundles interface {
+	TrustBundle(ctx context.Context, name string) ([]string, error)
+	TrustBundles(ctx context.Context, signer string, selector *metav1.LabelSelector) ([]string, error)
 }
 
 // Claims resolves persistent volume claims; nil where there is no API server.

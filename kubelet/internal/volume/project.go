@@ -2,8 +2,12 @@ package volume
 
 import (
 	"context"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -79,7 +83,7 @@ func (m *Manager) files(ctx context.Context, pod *corev1.Pod, s *corev1.VolumeSo
 		case p.ServiceAccountToken != nil:
 			err = m.token(ctx, pod, p.ServiceAccountToken, mode, out)
 		case p.ClusterTrustBundle != nil:
-			err = fmt.Errorf("projected source clusterTrustBundle is not supported by this kubelet")
+			err = m.trustBundle(ctx, pod, p.ClusterTrustBundle, mode, out)
 		case p.PodCertificate != nil:
 			err = fmt.Errorf("projected source podCertificate is not supported by this kubelet")
 		}
@@ -168,15 +172,65 @@ func (m *Manager) token(ctx context.Context, pod *corev1.Pod, s *corev1.ServiceA
 	if err != nil {
 		return fmt.Errorf("failed to fetch token: %w", err)
 	}
-	f := File{Data: []byte(t), Mode: fileMode(nil, mode)}
-	// A pod that runs as one non-root user gets a token that only this user reads, as upstream does.
+	out[s.Path] = owned(pod, File{Data: []byte(t), Mode: fileMode(nil, mode)})
+	return nil
+}
+
+// trustBundle projects the certificates of one ClusterTrustBundle, or of all that a signer and a selector choose.
+func (m *Manager) trustBundle(ctx context.Context, pod *corev1.Pod, s *corev1.ClusterTrustBundleProjection, mode *int32, out map[string]File) error {
+	if m.deps.Bundles == nil {
+		return errors.New("clusterTrustBundle: there is no API server to ask")
+	}
+	var found []string
+	var err error
+	switch {
+	case s.Name != nil:
+		found, err = m.deps.Bundles.TrustBundle(ctx, *s.Name)
+	case s.SignerName != nil:
+		if found, err = m.deps.Bundles.TrustBundles(ctx, *s.SignerName, s.LabelSelector); err == nil && len(found) == 0 && !optional(s.Optional) {
+			err = errors.New("combination of signerName and labelSelector matched zero ClusterTrustBundles")
+		}
+	default:
+		err = errors.New("ClusterTrustBundle projection requires either name or signerName to be set")
+	}
+	if err != nil && !(optional(s.Optional) && apierrors.IsNotFound(err)) {
+		return err
+	}
+	out[s.Path] = owned(pod, File{Data: Anchors(found), Mode: fileMode(nil, mode)})
+	return nil
+}
+
+// Anchors is the certificates of the bundles, each once, in an order of their own: which bundle one came from shall not
+// matter.
+func Anchors(bundles []string) []byte {
+	seen := map[string]bool{}
+	for _, b := range bundles {
+		rest := []byte(b)
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			if block.Type == "CERTIFICATE" {
+				seen[string(block.Bytes)] = true
+			}
+		}
+	}
+	var out []byte
+	for _, der := range slices.Sorted(maps.Keys(seen)) {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(der)})...)
+	}
+	return out
+}
+
+// owned gives a pod that runs as one user a file that only this user reads, as upstream does.
+func owned(pod *corev1.Pod, f File) File {
 	if sc := pod.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
 		f.Mode = 0o600
 	} else if uid := onlyUser(pod); uid != nil {
 		f.Mode, f.UID = 0o600, uid
 	}
-	out[s.Path] = f
-	return nil
+	return f
 }
 
 // onlyUser is the user that every container of the pod runs as, nil when they differ or are not declared.

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,6 +60,20 @@ func (m *Manager) SubPath(pod *corev1.Pod, volume, container string, index int, 
 		return "", fmt.Errorf("bind subPath: %w", err)
 	}
 	return target, nil
+}
+
+// Open opens a file below a volume without ever following a link out of it.
+func (m *Manager) Open(pod *corev1.Pod, volume, path string) (io.ReadCloser, error) {
+	root, ok := m.HostPath(pod, volume)
+	if !ok {
+		return nil, fmt.Errorf("cannot find the volume %q referenced by FileKeyRef", volume)
+	}
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.Open(path)
 }
 
 // openBelow walks to sub component by component beneath root and creates missing folders with root's mode. Symbolic

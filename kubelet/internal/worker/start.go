@@ -53,8 +53,9 @@ func (s *starter) setIPs(host []string) {
 func (s *starter) start(ctx context.Context, c *corev1.Container, target string) error {
 	w := s.w
 	last := s.state.Latest(c.Name)
-	if last != nil && last.State == podstate.Exited {
-		delay, until := w.backoff.Check(backoffKey(c), last.FinishedAt, time.Now())
+	// One that was killed just now is not in the snapshot as ended: its predecessor counts, as upstream counts it.
+	if ended := s.state.LatestExited(c.Name); ended != nil {
+		delay, until := w.backoff.Check(backoffKey(c), ended.FinishedAt, time.Now())
 		if delay > 0 {
 			who := s.pod.Name + "_" + s.pod.Namespace + "(" + string(s.pod.UID) + ")"
 			w.pool.deps.Events(s.pod, c.Name, corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, who))
