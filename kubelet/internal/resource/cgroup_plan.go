@@ -3,6 +3,7 @@ package resource
 import (
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -186,4 +187,35 @@ func weightOf(shares int64) int64 {
 		return 0
 	}
 	return 1 + (min(max(shares, 2), 262144)-2)*9999/262142
+}
+
+// property is one setting of a slice.
+type property struct {
+	name  string
+	value any
+}
+
+// sliceProperties is how systemd is told the limits.
+func sliceProperties(l Limits, v2 bool) []property {
+	const none = math.MaxUint64 // what systemd calls infinity
+	orNone := func(n int64) uint64 {
+		if n <= 0 {
+			return none
+		}
+		return uint64(n)
+	}
+	out := []property{{"MemoryAccounting", true}, {"CPUAccounting", true}, {"TasksAccounting", true}}
+	memory := "MemoryLimit"
+	if v2 {
+		out, memory = append(out, property{"CPUWeight", uint64(weightOf(l.Shares))}), "MemoryMax"
+	} else {
+		out = append(out, property{"CPUShares", uint64(l.Shares)})
+	}
+	quota := uint64(none)
+	if l.Quota > 0 {
+		// systemd rounds to whole percents: never below what was asked for, as runc does.
+		quota = uint64((l.Quota*1000000/l.Period + 9999) / 10000 * 10000)
+		out = append(out, property{"CPUQuotaPeriodUSec", uint64(l.Period)})
+	}
+	return append(out, property{"CPUQuotaPerSecUSec", quota}, property{memory, orNone(l.Memory)}, property{"TasksMax", orNone(l.Pids)})
 }

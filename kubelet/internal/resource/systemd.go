@@ -3,7 +3,6 @@ package resource
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -46,29 +45,10 @@ func (s *Systemd) StartSlice(name string, l Limits, v2 bool) error {
 	prop := func(name string, v any) systemd.Property {
 		return systemd.Property{Name: name, Value: dbus.MakeVariant(v)}
 	}
-	limits := []systemd.Property{prop("MemoryAccounting", true), prop("CPUAccounting", true), prop("TasksAccounting", true)}
-	if v2 {
-		limits = append(limits, prop("CPUWeight", uint64(weightOf(l.Shares))))
-	} else {
-		limits = append(limits, prop("CPUShares", uint64(l.Shares)))
+	var limits []systemd.Property
+	for _, p := range sliceProperties(l, v2) {
+		limits = append(limits, prop(p.name, p.value))
 	}
-	const none = math.MaxUint64 // what systemd calls infinity
-	quota, bytes, tasks, memory := uint64(none), uint64(none), uint64(none), "MemoryLimit"
-	if l.Quota > 0 {
-		// systemd rounds to whole percents: never below what was asked for, as runc does.
-		quota = uint64((l.Quota*1000000/l.Period + 9999) / 10000 * 10000)
-		limits = append(limits, prop("CPUQuotaPeriodUSec", uint64(l.Period)))
-	}
-	if l.Memory > 0 {
-		bytes = uint64(l.Memory)
-	}
-	if l.Pids > 0 {
-		tasks = uint64(l.Pids)
-	}
-	if v2 {
-		memory = "MemoryMax"
-	}
-	limits = append(limits, prop("CPUQuotaPerSecUSec", quota), prop(memory, bytes), prop("TasksMax", tasks))
 	props := append([]systemd.Property{systemd.PropDescription("kubelet " + name), prop("DefaultDependencies", false), systemd.PropWants(parentSlice(name))}, limits...)
 	done := make(chan string, 1)
 	if _, err := conn.StartTransientUnitContext(ctx, name, "replace", props, done); err != nil {

@@ -203,8 +203,10 @@ func (w *worker) apply(ctx context.Context, pod *corev1.Pod, state *podstate.Pod
 			}
 		}
 	}
-	if err := w.killSome(ctx, pod, state, a.Kill); err != nil {
-		return 0, err
+	if !a.KillPod {
+		if err := w.killSome(ctx, pod, state, a.Kill); err != nil {
+			return 0, err
+		}
 	}
 	if err := w.resize(ctx, pod, a); err != nil {
 		return 0, err
