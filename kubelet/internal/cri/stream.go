@@ -109,7 +109,9 @@ func (c *Client) Events(ctx context.Context, opened func(), f func(podUID string
 		if err != nil {
 			return eventsError(err)
 		}
-		f(ev.GetPodSandboxStatus().GetMetadata().GetUid())
+		if uid := ev.GetPodSandboxStatus().GetMetadata().GetUid(); uid != "" { // the last event of a pod has no sandbox
+			f(uid)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"flagship/kubelet/internal/plan"
 	"flagship/kubelet/internal/podspec"
 	"flagship/kubelet/internal/podstate"
+	"flagship/kubelet/internal/status"
 )
 
 // minGrace is the least time a container gets to stop, in seconds, as upstream's.
@@ -51,11 +52,15 @@ func (w *worker) cleanup(ctx context.Context, pod *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	w.report(pod, state, true)
+	s := w.report(pod, state, true)
 	if err := d.Volumes.Unmount(pod.UID); err != nil {
 		return err
 	}
-	return d.Cgroups.Remove(pod.UID)
+	if err := d.Cgroups.Remove(pod.UID); err != nil {
+		return err
+	}
+	d.Statuses.Set(pod, status.Ended(pod, s))
+	return nil
 }
 
 // stop is one container instance to stop.
