@@ -18,7 +18,7 @@ TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance diff upstream gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,15 @@ fuzz: ## each fuzz target for 20 seconds
 
 bench: build images ## memory and start-up time of a settled idle cluster (root)
 	@hack/bench.sh
+
+UPSTREAM_STAMP := -s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
+upstream: # upstream's API server and etcd, to compare with
+	@cd hack/upstream && export GOWORK=off CGO_ENABLED=0 && ../step.sh "build upstream's kube-apiserver" go build -ldflags "$(UPSTREAM_STAMP)" -o ../../$(BIN)/upstream/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver && \
+	  ../step.sh "build etcd" go build -ldflags "-s -w" -o ../../$(BIN)/upstream/etcd go.etcd.io/etcd/server/v3
+
+diff: kube-apiserver upstream ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod
+	@cd hack/diff && GOWORK=off ../step.sh "build diff" go build -o ../../$(TOOLS)/diff .
+	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
 
 conformance: ## upstream's conformance tests against the running cluster (root): FOCUS='…' SKIP='…' PROCS=4
 	@hack/deps.sh conformance
