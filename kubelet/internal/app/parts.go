@@ -118,7 +118,7 @@ func (k *kubelet) live() error { return nil }
 
 // serve runs a plain HTTP server until ctx ends.
 func (k *kubelet) serve(ctx context.Context, addr string, h http.Handler) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

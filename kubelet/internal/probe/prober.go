@@ -66,7 +66,7 @@ func (r *Real) Probe(ctx context.Context, pod *corev1.Pod, st *corev1.PodStatus,
 		d := net.Dialer{Timeout: timeout}
 		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err != nil {
-			return Failure, err.Error(), nil
+			return Failure, err.Error(), nil //nolint:nilerr // it is the probe's result
 		}
 		conn.Close()
 		return Success, "", nil

@@ -148,11 +148,9 @@ func (e *Evictor) evict(t Threshold, o Observation) bool {
 		}
 		what := t.Signal.resource()
 		message := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", what, quantity(bound), quantity(o.Available))
-		grace := int64(0)
+		grace := int64(1)
 		if t.Grace > 0 {
 			grace = e.cfg.MaxGrace
-		} else if grace = 1; u.Pod.Spec.TerminationGracePeriodSeconds == nil {
-			grace = 1
 		}
 		cond := &corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: message,

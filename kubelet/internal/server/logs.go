@@ -131,7 +131,7 @@ func logContainer(pod string, st *corev1.PodStatus, name string, previous bool) 
 		return "", fmt.Errorf("container %q in pod %q is not available", name, pod)
 	}
 	last := c.LastTerminationState.Terminated
-	id := ""
+	var id string
 	switch {
 	case previous:
 		if last == nil || last.ContainerID == "" {

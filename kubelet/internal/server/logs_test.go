@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func TestCopyLog(t *testing.T) {
 		}
 		var out bytes.Buffer
 		err = copyLog(t.Context(), path, o, &limited{w: &out, left: o.limit}, func() bool { return false })
-		if (err != nil && err != errLimit) || out.String() != want {
+		if (err != nil && !errors.Is(err, errLimit)) || out.String() != want {
 			t.Errorf("%q: %q, %v, want %q", query, out.String(), err, want)
 		}
 	}

@@ -162,7 +162,7 @@ func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 
 // resolve replaces a persistent volume claim by what its volume is made of, where that is a path of this node.
 func (m *Manager) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (*corev1.VolumeSource, error) {
-	claim := ""
+	var claim string
 	switch {
 	case v.PersistentVolumeClaim != nil:
 		claim = v.PersistentVolumeClaim.ClaimName

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -89,7 +90,7 @@ func openBelow(root, sub string) (int, error) {
 	if err == nil {
 		return fd, nil
 	}
-	if err != unix.ENOENT {
+	if !errors.Is(err, unix.ENOENT) {
 		return -1, fmt.Errorf("open subPath %q: %w", sub, err)
 	}
 	info, err := os.Stat(root)
@@ -109,7 +110,7 @@ func openBelow(root, sub string) (int, error) {
 		if parent != rootFd {
 			unix.Close(parent)
 		}
-		if err != nil && err != unix.EEXIST {
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return -1, fmt.Errorf("create subPath %q: %w", sub, err)
 		}
 		current = filepath.Join(current, part)
