@@ -43,6 +43,7 @@ import (
 	"flagship/apiserver/internal/hook"
 	"flagship/apiserver/internal/match"
 	"flagship/apiserver/internal/openapi"
+	"flagship/apiserver/internal/policy"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/server"
@@ -81,6 +82,7 @@ type apiserver struct {
 	// custom serves custom resources.
 	custom *extend.Definitions
 	disc   *discovery.Discovery
+	types  *kindTypes
 	rbac   *authz.RBAC
 	graph  *authz.Graph
 	checks *serving.Checks
@@ -188,6 +190,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		types[i] = corev1.NodeAddressType(t)
 	}
 	lazy := &lazyAPI{decisions: s.decisions}
+	s.types = newTypes(s.scheme)
 	allocator := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
@@ -195,7 +198,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	s.api, err = rest.New(rest.Config{
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
-		Log: s.log.Named("rest"), Scheme: s.scheme, Types: newTypes(s.scheme), Store: s.store, Hub: s.hub,
+		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
 		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
@@ -216,11 +219,16 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	asked := &webhook.Deps{
 		API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
 	}
+	ruled := &policy.Deps{
+		API: s.api, Matcher: asked.Matcher, Namespace: readers.Namespace, Expressions: asked.Expressions, Authorizer: authorizer, Types: s.typesOf,
+	}
 	lazy.chain, err = admission.New(admission.Config{
 		Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
 	}, admission.Deps{
-		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{webhook.NewMutating(asked), webhook.NewValidating(asked)}, Now: time.Now, Suffix: utilrand.String,
+		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{
+			policy.NewMutating(ruled), webhook.NewMutating(asked), policy.NewValidating(ruled), webhook.NewValidating(asked),
+		}, Now: time.Now, Suffix: utilrand.String,
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 
 	extensionconfigurations "k8s.io/apiextensions-apiserver/pkg/client/applyconfiguration"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/applyconfigurations"
 	aggregatorconfigurations "k8s.io/kube-aggregator/pkg/client/applyconfiguration"
@@ -37,4 +38,16 @@ func (t *kindTypes) ObjectToTyped(obj runtime.Object, options ...typed.Validatio
 // TypedToObject implements managedfields.TypeConverter; it needs no schema.
 func (t *kindTypes) TypedToObject(value *typed.TypedValue) (runtime.Object, error) {
 	return t.core.TypedToObject(value)
+}
+
+// typesOf are the fields of a kind, with a Go type or without, nil for one that
+// is not served.
+func (s *apiserver) typesOf(gvk schema.GroupVersionKind) managedfields.TypeConverter {
+	if s.scheme.Recognizes(gvk) {
+		return s.types
+	}
+	if t := s.custom.Types(gvk); t != nil {
+		return t
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"flagship/apiserver/internal/crd"
 	"flagship/apiserver/internal/resource"
@@ -282,6 +283,27 @@ func (d *Definitions) Kinds() []*resource.Kind {
 	}
 	slices.SortFunc(out, compareKinds)
 	return out
+}
+
+// Types are a kind's fields as server-side apply knows them, nil for a kind that
+// is not served.
+func (d *Definitions) Types(gvk schema.GroupVersionKind) managedfields.TypeConverter {
+	d.mu.RLock()
+	var found *definition
+	for _, def := range d.served {
+		if def.group == gvk.Group && def.names.Kind == gvk.Kind && def.versions[gvk.Version] {
+			found = def
+		}
+	}
+	d.mu.RUnlock()
+	if found == nil {
+		return nil
+	}
+	types, err := found.typeConverter()
+	if err != nil {
+		return nil
+	}
+	return types
 }
 
 func (d *Definitions) publish() {

@@ -37,6 +37,8 @@ type Rule struct {
 // Selection is what a webhook or policy is about.
 type Selection struct {
 	Rules, Excluded []Rule
+	// Any is whether having no rules is to be about everything.
+	Any bool
 	// Equivalent is whether a rule for one version is about the others too.
 	Equivalent bool
 	// Namespaces and Objects are nil for all.
@@ -85,6 +87,9 @@ func (m *Matcher) Match(ctx context.Context, s *Selection, a *admission.Attribut
 		return nil, nil
 	}
 	t := m.target(s.Rules, s.Equivalent, a)
+	if s.Any && len(s.Rules) == 0 {
+		t = &Target{a.Resource, a.Kind}
+	}
 	if t == nil {
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -244,6 +245,18 @@ func (a *API) Read(gvr schema.GroupVersionResource, namespace, name string) (run
 		return nil, apierrors.NewNotFound(gvr.GroupResource(), name)
 	}
 	return a.decodeStored(res, e)
+}
+
+// ReadFresh is Read, but what the cache does not have yet is waited for.
+func (a *API) ReadFresh(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) (runtime.Object, error) {
+	obj, err := a.Read(gvr, namespace, name)
+	if !apierrors.IsNotFound(err) {
+		return obj, err
+	}
+	if err := a.deps.Hub.WaitCurrent(ctx); err != nil {
+		return nil, err
+	}
+	return a.Read(gvr, namespace, name)
 }
 
 // Each visits the cached objects of a resource in a namespace, or in all where
