@@ -32,6 +32,7 @@ import (
 	certutil "k8s.io/client-go/util/cert"
 
 	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/aggregate"
 	"flagship/apiserver/internal/allocate"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
@@ -83,6 +84,8 @@ type apiserver struct {
 	custom *extend.Definitions
 	disc   *discovery.Discovery
 	types  *kindTypes
+	// remote are other API servers.
+	remote *aggregate.Aggregator
 	rbac   *authz.RBAC
 	graph  *authz.Graph
 	checks *serving.Checks
@@ -124,6 +127,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 		{Name: "followers", Run: s.follow, Ready: closed(s.ready)},
 		{Name: "bootstrap", Run: func(ctx context.Context) error { return s.bootstrap(ctx, boot) }},
 		{Name: "secure port", Run: srv.Run},
+		{Name: "aggregation", Run: s.remote.Run},
 		process.Trim(log),
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
@@ -213,8 +217,12 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if s.disc, err = discovery.New(s.kinds, s.address()); err != nil {
 		return nil, err
 	}
-	hooks := hook.New(&resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()})
-	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.disc.Extend, BuiltIn: s.kinds, Hooks: hooks})
+	services := &resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()}
+	hooks := hook.New(services)
+	if s.remote, err = s.aggregator(services); err != nil {
+		return nil, err
+	}
+	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.extended, BuiltIn: s.kinds, Hooks: hooks})
 	readers := admissionReaders(s.api, s.hub, s.local)
 	asked := &webhook.Deps{
 		API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
@@ -415,11 +423,13 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	gs := grpc.NewServer()
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
 	decisionv1.RegisterDecisionsServer(gs, s.decisions.Server())
-	api := openapi.New(s.scheme, s.kinds, s.custom)
+	api := openapi.New(s.scheme, s.kinds, extension{s.custom, s.remote})
 	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case server.IsGRPC(r):
 			gs.ServeHTTP(w, r)
+		case s.remote.Serves(r.URL.Path):
+			s.remote.ServeHTTP(w, r)
 		case openapi.Serves(r.URL.Path):
 			api.ServeHTTP(w, r)
 		case s.disc.Serves(r.URL.Path):

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"flagship/apiserver/internal/aggregate"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/wire"
@@ -37,6 +38,7 @@ type Discovery struct {
 
 	mu     sync.RWMutex // guards what follows
 	custom []*resource.Kind
+	remote []aggregate.Remote
 	stale  bool
 	groups []group
 	docs   map[string][]byte
@@ -65,6 +67,13 @@ func (d *Discovery) Extend(kinds []*resource.Kind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.custom, d.stale = kinds, true
+}
+
+// Aggregate tells what other servers serve.
+func (d *Discovery) Aggregate(remotes []aggregate.Remote) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remote, d.stale = remotes, true
 }
 
 // refresh renders the documents anew where something changed.
@@ -100,6 +109,9 @@ func (d *Discovery) collect() {
 	}
 	for _, k := range d.custom {
 		add(k.GroupVersion(), entries(k)...)
+	}
+	for _, r := range d.remote {
+		add(r.GroupVersion, r.Resources...)
 	}
 }
 

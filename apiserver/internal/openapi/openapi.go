@@ -43,6 +43,8 @@ type Extension interface {
 	// Models returns the specification of a kind's objects and of their lists,
 	// in JSON, with their names.
 	Models(k *resource.Kind, v2 bool) (one, many Model, err error)
+	// Remotes are the versions that other servers describe themselves.
+	Remotes() []apischema.GroupVersion
 	// Hash changes when the specification of a version may have.
 	Hash(gv apischema.GroupVersion) string
 }
@@ -114,6 +116,9 @@ func (o *OpenAPI) serveIndex(w http.ResponseWriter) error {
 			return err
 		}
 		paths[root(gv)] = map[string]string{"serverRelativeURL": "/openapi/v3/" + root(gv) + "?hash=" + hash}
+	}
+	for _, gv := range o.extension.Remotes() {
+		paths[root(gv)] = map[string]string{"serverRelativeURL": "/openapi/v3/" + root(gv)}
 	}
 	data, err := json.Marshal(map[string]any{"paths": paths})
 	if err != nil {

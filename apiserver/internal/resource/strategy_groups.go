@@ -427,6 +427,14 @@ func apiService() Strategy {
 				set(&a.Spec.Service.Port, 443)
 			}
 		}),
-		PrepareCreate: typed(func(a *apiregistrationv1.APIService) { a.Status = apiregistrationv1.APIServiceStatus{} }),
+		PrepareCreate: typed(func(a *apiregistrationv1.APIService) {
+			a.Status = apiregistrationv1.APIServiceStatus{}
+			if a.Spec.Service == nil {
+				a.Status.Conditions = []apiregistrationv1.APIServiceCondition{{
+					Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second)),
+					Reason: "Local", Message: "Local APIServices are always available",
+				}}
+			}
+		}),
 	}
 }
