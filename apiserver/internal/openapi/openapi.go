@@ -211,7 +211,24 @@ const (
 	protobufV2Old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 )
 
+// etagV2 changes when the v2 document may have: with the kinds of an extension.
+func (o *OpenAPI) etagV2() string {
+	sum := sha512.New()
+	_, _ = fmt.Fprintln(sum, version.Get().GitVersion, version.Get().GitCommit)
+	for _, gv := range o.versions() {
+		_, _ = fmt.Fprintln(sum, gv, o.extension.Hash(gv))
+	}
+	return strings.ToUpper(hex.EncodeToString(sum.Sum(nil)))
+}
+
 func (o *OpenAPI) serveV2(w http.ResponseWriter, r *http.Request) error {
+	etag := o.etagV2()
+	w.Header().Set("ETag", `"`+etag+`"`)
+	if strings.Trim(r.Header.Get("If-None-Match"), `"`) == etag {
+		w.Header().Set("Vary", "Accept")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	g := &generator{prefix: "#/definitions/", out: map[string]schema{}}
 	paths := schema{}
 	for _, gv := range o.versions() {

@@ -241,7 +241,7 @@ func keepDecisions(c, old *certificatesv1.CertificateSigningRequest) {
 }
 
 func mutatingPolicy() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
+	return Strategy{Validate: checked(mutatingExpressions), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}
@@ -254,7 +254,7 @@ func mutatingPolicyBinding() Strategy {
 }
 
 func validatingPolicy() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+	return Strategy{Validate: checked(validatingExpressions), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}

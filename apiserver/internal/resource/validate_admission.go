@@ -87,6 +87,7 @@ func (c *checks) hook(h *hook, p *field.Path) {
 	if h.reinvocation != nil {
 		oneOf(c, p.Child("reinvocationPolicy"), *h.reinvocation, admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)
 	}
+	c.add(hookConditions(p, h.conditions))
 	c.hookClient(&h.client, p.Child("clientConfig"))
 	at := p.Child("admissionReviewVersions")
 	if len(h.versions) == 0 {
