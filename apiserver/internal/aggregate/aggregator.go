@@ -106,27 +106,31 @@ func (a *Aggregator) Run(ctx context.Context) error {
 		return a.deps.API.Follow(ctx, gvrAPIServices(), a.set, a.gone, nil)
 	})
 	g.Go(func() error {
-		for {
-			next := a.work(ctx)
-			var tick <-chan time.Time
-			if next > 0 {
-				t := time.NewTimer(next)
-				defer t.Stop()
-				tick = t.C
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-a.wake:
-			case <-tick:
-			}
+		for ctx.Err() == nil {
+			a.pause(ctx, a.work(ctx))
 		}
+		return nil
 	})
 	err := g.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// pause waits until something happens, or for d where that is not 0.
+func (a *Aggregator) pause(ctx context.Context, d time.Duration) {
+	var tick <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		tick = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-a.wake:
+	case <-tick:
+	}
 }
 
 func (a *Aggregator) signal() {

@@ -19,9 +19,6 @@ type extension struct {
 	*aggregate.Aggregator
 }
 
-// Run is each half's own.
-func (extension) Run() {}
-
 // aggregator builds the proxy to other API servers.
 func (s *apiserver) aggregator(r aggregate.Resolver) (*aggregate.Aggregator, error) {
 	deps := aggregate.Deps{Log: s.log.Named("aggregate"), API: s.api, Client: s.local, Resolver: r, Publish: s.disc.Aggregate, Local: s.versions}

@@ -45,7 +45,7 @@ type Run struct {
 	ctx    context.Context
 }
 
-// OutOfBudget is the error of an expression that costs more than is left.
+// outOfBudget is the error of an expression that costs more than is left.
 func outOfBudget() error {
 	return &apiservercel.Error{
 		Type: apiservercel.ErrorTypeInvalid, Detail: "validation failed due to running out of cost budget, no further validation rules will be run",

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -314,6 +313,3 @@ func (m *Mutating) mutations(ctx context.Context, p *mutating, seen *view, in ex
 	}
 	return before, first
 }
-
-// marshal is an object as JSON patches see it.
-func marshal(obj runtime.Object) ([]byte, error) { return json.Marshal(obj) }

@@ -38,7 +38,7 @@ func jsonPatched(obj runtime.Object, v ref.Val) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := marshal(obj)
+	before, err := json.Marshal(obj)
 	if err != nil {
 		return nil, fmt.Errorf("failed to create JSON patch: %w", err)
 	}

@@ -164,7 +164,7 @@ func (m *Mutating) call(ctx context.Context, c *call, a *admission.Attributes) (
 	if err != nil {
 		return false, apierrors.NewInternalError(err)
 	}
-	next, err := Decode(c.object, after)
+	next, err := decode(c.object, after)
 	if err != nil {
 		return false, apierrors.NewInternalError(err)
 	}
@@ -173,12 +173,12 @@ func (m *Mutating) call(ctx context.Context, c *call, a *admission.Attributes) (
 	if err != nil {
 		return false, apierrors.NewInternalError(err)
 	}
-	Replace(a.Object, back)
+	replace(a.Object, back)
 	return changed, nil
 }
 
-// Decode reads an object of the same type as another.
-func Decode(like runtime.Object, data []byte) (runtime.Object, error) {
+// decode reads an object of the same type as another.
+func decode(like runtime.Object, data []byte) (runtime.Object, error) {
 	if _, ok := like.(*unstructured.Unstructured); ok {
 		u := &unstructured.Unstructured{}
 		return u, utiljson.Unmarshal(data, &u.Object)
@@ -190,8 +190,8 @@ func Decode(like runtime.Object, data []byte) (runtime.Object, error) {
 	return out, json.Unmarshal(data, out)
 }
 
-// Replace gives an object the content of another of its type.
-func Replace(dst, src runtime.Object) {
+// replace gives an object the content of another of its type.
+func replace(dst, src runtime.Object) {
 	reflect.ValueOf(dst).Elem().Set(reflect.ValueOf(src).Elem())
 }
 
