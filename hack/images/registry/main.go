@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
@@ -60,6 +62,10 @@ func run(listen, user, password string, images []string) error {
 		img, err := tarball.ImageFromPath(path, nil)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
+		}
+		// An image of its own: the node takes images of the same content for the same, whatever their names.
+		if img, err = mutate.CreatedAt(img, v1.Time{Time: time.Unix(1, 0)}); err != nil {
+			return err
 		}
 		if err := remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: user, Password: password})); err != nil {
 			return fmt.Errorf("push %s: %w", as, err)
