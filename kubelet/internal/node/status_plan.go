@@ -83,7 +83,7 @@ func Status(old corev1.NodeStatus, f Facts) corev1.NodeStatus {
 
 // declaredFeatures is what a control plane that is newer or older must know that this kubelet can do, sorted.
 func declaredFeatures() []string {
-	return []string{"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"}
+	return []string{"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"}
 }
 
 // joined renders errors as upstream's aggregate does.

@@ -50,11 +50,12 @@ type Kill struct {
 
 // Actions is what to do, in the order of the fields.
 type Actions struct {
-	KillPod       bool   // stop everything, sandbox included
-	PurgeInit     bool   // remove all finished init containers: they run anew in the new sandbox
-	CreateSandbox bool   // only after KillPod
-	SandboxID     string // the sandbox to use when none is made
-	Attempt       uint32 // of the sandbox to make
+	KillPod       bool    // stop everything, sandbox included
+	PurgeInit     bool    // remove all finished init containers: they run anew in the new sandbox
+	CreateSandbox bool    // only after KillPod
+	SandboxID     string  // the sandbox to use when none is made
+	Attempt       uint32  // of the sandbox to make
+	Reset         []Reset // all containers run anew in the same sandbox; nothing else is done
 	Kill          []Kill
 	// The next three are indices into the pod's lists, in start order.
 	StartEphemeral, StartInit, Start []int
@@ -64,7 +65,7 @@ type Actions struct {
 
 // Empty reports that the pod is as it should be.
 func (a *Actions) Empty() bool {
-	return !a.KillPod && !a.CreateSandbox && !a.ResizePod &&
+	return !a.KillPod && !a.CreateSandbox && !a.ResizePod && len(a.Reset) == 0 &&
 		len(a.Kill)+len(a.StartEphemeral)+len(a.StartInit)+len(a.Start)+len(a.Resize) == 0
 }
 
@@ -99,6 +100,9 @@ func Compute(in Input) Actions {
 	a := Actions{KillPod: needed, CreateSandbox: needed, SandboxID: id, Attempt: attempt}
 	if needed {
 		planSandbox(in, &a)
+		return a
+	}
+	if a.Reset = planReset(in); len(a.Reset) > 0 {
 		return a
 	}
 	for i := range in.Pod.Spec.EphemeralContainers {

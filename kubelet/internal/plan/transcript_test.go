@@ -24,7 +24,7 @@ var rewrite = flag.Bool("rewrite", false, "write the transcripts anew")
 // TestTranscripts plays pods' lives against a runtime that does what the plan says. A transcript's lines that start with
 // ">" are what happens, the others what is planned:
 //
-//	> pod Always init=a,b* main=c,d   b* is a sidecar, c? one with a startup probe
+//	> pod Always init=a,b* main=c,d   b* is a sidecar, c? has a startup probe, d! restarts the pod by 42
 //	> exit c 1                        the container ends with the code
 //	> fail c liveness|startup         its probe fails; pass c startup: it passes
 //	> image c                         its image changes
@@ -80,11 +80,16 @@ func play(t *testing.T, script string) string {
 }
 
 func (th *theatre) container(name string) corev1.Container {
-	base := strings.TrimRight(name, "*?")
+	base := strings.TrimRight(name, "*?!")
 	c := corev1.Container{Name: base, Image: "i"}
 	if strings.Contains(name, "*") {
 		always := corev1.ContainerRestartPolicyAlways
 		c.RestartPolicy = &always
+	}
+	if strings.Contains(name, "!") {
+		never := corev1.ContainerRestartPolicyNever
+		c.RestartPolicy = &never
+		c.RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: "In", Values: []int32{42}}}}
 	}
 	if strings.Contains(name, "?") {
 		c.StartupProbe = &corev1.Probe{}
@@ -199,6 +204,10 @@ func (th *theatre) apply(a Actions, out *strings.Builder) {
 			_, kind := podspec.Find(th.in.Pod, c.Name)
 			return kind == podspec.Init
 		})
+	}
+	for _, r := range a.Reset {
+		fmt.Fprintf(out, "remove %s (killed: %t)\n", r.ID, r.Kill)
+		th.in.State.Containers = slices.DeleteFunc(th.in.State.Containers, func(c podstate.Container) bool { return c.ID == r.ID })
 	}
 	for _, k := range a.Kill {
 		fmt.Fprintf(out, "kill %s: %s\n", k.ID, k.Message)

@@ -167,18 +167,42 @@ func RestartAllowed(pod *corev1.Pod, c *corev1.Container, exitCode int32) bool {
 	if c.RestartPolicy == nil {
 		return policyAllows(string(pod.Spec.RestartPolicy), exitCode)
 	}
+	if action := ruleFor(c, exitCode); action != "" {
+		return action == corev1.ContainerRestartRuleActionRestart || action == corev1.ContainerRestartRuleActionRestartAllContainers
+	}
+	return policyAllows(string(*c.RestartPolicy), exitCode)
+}
+
+// ruleFor is the action of the first rule that the exit code meets, "" for none.
+func ruleFor(c *corev1.Container, exitCode int32) corev1.ContainerRestartRuleAction {
 	for _, rule := range c.RestartPolicyRules {
 		if rule.ExitCodes == nil {
 			continue
 		}
 		in := slices.Contains(rule.ExitCodes.Values, exitCode)
-		match := (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn && in) ||
-			(rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpNotIn && !in)
-		if match {
-			return rule.Action == corev1.ContainerRestartRuleActionRestart
+		if (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn && in) ||
+			(rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpNotIn && !in) {
+			return rule.Action
 		}
 	}
-	return policyAllows(string(*c.RestartPolicy), exitCode)
+	return ""
+}
+
+// RestartsPod says whether a container that exited with the code makes all of its pod's containers run anew.
+func RestartsPod(c *corev1.Container, exitCode int32) bool {
+	return ruleFor(c, exitCode) == corev1.ContainerRestartRuleActionRestartAllContainers
+}
+
+// MayRestartPod reports a pod with a container whose exit could make all containers run anew.
+func MayRestartPod(pod *corev1.Pod) bool {
+	may := false
+	Visit(pod, func(c *corev1.Container, _ Kind) bool {
+		may = slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		})
+		return !may
+	})
+	return may
 }
 
 func policyAllows(policy string, exitCode int32) bool {

@@ -67,6 +67,9 @@ func Generate(in Input) corev1.PodStatus {
 	s.AllocatedResources = podspec.Requests(pod)
 	s.Resources = podResources(in, s.AllocatedResources)
 	s.Conditions = append(conditions(pod, &s, state), in.Resize...)
+	if podspec.MayRestartPod(pod) {
+		s.Conditions = append(s.Conditions, restarting(in, s.Phase))
+	}
 	keepTransitions(&s, in.Old, in.Now)
 	return s
 }
@@ -251,6 +254,9 @@ func mayStart(in Input, c *corev1.Container, cur *podstate.Container) bool {
 func missing(in Input, c *corev1.Container, old *corev1.ContainerStatus, st corev1.ContainerStatus, waiting corev1.ContainerState, kind podspec.Kind) corev1.ContainerStatus {
 	st.State = waiting
 	if old != nil {
+		if kind != podspec.Ephemeral && old.State.Waiting == nil && podRestarts(in) {
+			return removed(st, old)
+		}
 		if old.State.Terminated != nil {
 			kept := *old
 			return kept

@@ -58,7 +58,7 @@ func (t *tally) init(pod *corev1.Pod, c *corev1.Container, st *corev1.ContainerS
 	switch {
 	case end == nil:
 		t.pendingInit++
-	case end.ExitCode != 0 && !podspec.RestartAllowed(pod, c, end.ExitCode):
+	case end.ExitCode != 0 && end.Reason != reasonRestarting && !podspec.RestartAllowed(pod, c, end.ExitCode):
 		t.initFailed++
 	}
 }
@@ -108,7 +108,7 @@ func (t *tally) regular(pod *corev1.Pod, c *corev1.Container, st *corev1.Contain
 		return
 	}
 	t.stopped++
-	if !podspec.RestartAllowed(pod, c, end.ExitCode) {
+	if end.Reason != reasonRestarting && !podspec.RestartAllowed(pod, c, end.ExitCode) {
 		t.final++
 	}
 }

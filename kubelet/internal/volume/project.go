@@ -41,10 +41,13 @@ func (m *Manager) project(pod *corev1.Pod, dir string, files map[string]File, ki
 	if _, err := WriteAtomic(dir, files, gid); err != nil {
 		return err
 	}
-	if gid != nil {
-		return os.Chown(dir, -1, int(*gid))
+	if gid == nil {
+		return nil
 	}
-	return nil
+	if err := os.Chown(dir, -1, int(*gid)); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o777|os.ModeSticky|os.ModeSetgid)
 }
 
 func optional(b *bool) bool { return b != nil && *b }

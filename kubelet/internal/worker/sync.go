@@ -208,6 +208,9 @@ func (w *worker) apply(ctx context.Context, pod *corev1.Pod, state *podstate.Pod
 			return 0, err
 		}
 	}
+	if len(a.Reset) > 0 {
+		return 10 * time.Millisecond, w.reset(ctx, pod, a.Reset)
+	}
 	if err := w.resize(ctx, pod, a); err != nil {
 		return 0, err
 	}
@@ -248,6 +251,23 @@ func (w *worker) apply(ctx context.Context, pod *corev1.Pod, state *podstate.Pod
 		errs = append(errs, st.start(ctx, &pod.Spec.Containers[i], ""))
 	}
 	return st.retry, errors.Join(errs...)
+}
+
+// reset removes the containers, those that run killed first; their logs stay until the pod goes.
+func (w *worker) reset(ctx context.Context, pod *corev1.Pod, list []plan.Reset) error {
+	none := int64(0)
+	for _, r := range list {
+		if r.Kill {
+			c, _ := podspec.Find(pod, r.Name)
+			if err := w.killOne(ctx, pod, stop{id: r.ID, name: r.Name, container: c, message: "killing", grace: &none}); err != nil {
+				return err
+			}
+		}
+		if err := w.pool.deps.Runtime.RemoveContainer(ctx, r.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *worker) purgeInit(ctx context.Context, pod *corev1.Pod, state *podstate.Pod) error {
