@@ -82,6 +82,7 @@ var scenarios = []struct {
 	{"a deployment behind a service", deployment},
 	{"proxy modes", proxyModes},
 	{"two containers", twoContainers},
+	{"a running pod changes", runningPod},
 	{"restart and replacement", restarts},
 	{"static pods", staticPods},
 	{"an image that is not there", wrongImage},
