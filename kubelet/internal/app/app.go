@@ -210,7 +210,7 @@ func (k *kubelet) wire(ctx context.Context) error {
 	})
 	k.volumes = volume.New(volume.Config{PodsDir: pods}, volume.Deps{Objects: k, Tokens: k, Allocatable: func() corev1.ResourceList { return k.allocatable }, Claims: k.claims(), Bundles: k.bundles()})
 	k.builder = runconfig.New(runconfig.Config{
-		PodsDir: pods, LogsDir: cfg.PodLogsDir, DNS: k.dns, Sysctls: cfg.DefaultPodSysctls,
+		PodsDir: pods, LogsDir: cfg.PodLogsDir, DNS: k.dns, Sysctls: cfg.DefaultPodSysctls, RecursiveReadOnly: k.recursiveReadOnly,
 		Resources: runconfig.ResourceRules{
 			CPUCFSQuota: *cfg.CPUCFSQuota, CFSPeriod: cfg.CPUCFSQuotaPeriod.Microseconds(), MemoryCapacity: k.machine.Memory, CgroupV2: v2,
 			SingleProcessOOM: cfg.SingleProcessOOMKill != nil && *cfg.SingleProcessOOMKill,
@@ -236,7 +236,7 @@ func (k *kubelet) wire(ctx context.Context) error {
 	k.pool = worker.New(worker.Config{
 		SyncPeriod: cfg.SyncFrequency.Duration, BackoffMax: cfg.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, ContainersDir: containersDir,
 	}, worker.Deps{
-		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: images, Statuses: k.statuses, Cgroups: k.cgroups, Books: k.books,
+		Log: k.log, Runtime: k.runtime, Builder: k.builder, Volumes: k.volumes, Images: images, Statuses: k.statuses, Cgroups: k.cgroups, Books: k.books, RecursiveReadOnly: k.recursiveReadOnly,
 		Allocatable: func() corev1.ResourceList { return k.allocatable },
 		Probes:      k.probes, Node: k, Events: k.event, Decided: k.decided, Removed: k.removed, Ready: func() bool { return k.mux.Ready() },
 	})

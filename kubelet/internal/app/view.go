@@ -63,6 +63,16 @@ func (k *kubelet) Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message 
 // NetworkError is why pods with a network of their own cannot start.
 func (k *kubelet) NetworkError() error { return k.health.NetworkError() }
 
+// recursiveReadOnly is what the runtime's default handler can do.
+func (k *kubelet) recursiveReadOnly() bool {
+	for _, h := range k.health.Status().Handlers {
+		if h.Name == "" {
+			return h.GetFeatures().GetRecursiveReadOnlyMounts()
+		}
+	}
+	return false
+}
+
 // HostIPs are the node's addresses.
 func (k *kubelet) HostIPs() []string { return k.ips }
 

@@ -15,8 +15,17 @@ func logTail(path string, limit int, lines int) string {
 	for _, line := range bytes.Split(bytes.TrimRight(data, "\n"), []byte("\n")) {
 		// time stream tags payload
 		parts := bytes.SplitN(line, []byte(" "), 4)
-		if len(parts) == 4 {
-			out = append(out, string(parts[3])+"\n")
+		if len(parts) != 4 {
+			continue
+		}
+		text := string(parts[3])
+		if !bytes.HasPrefix(parts[2], []byte("P")) { // a partial line goes on in the next one, or has no end
+			text += "\n"
+		}
+		if len(out) > 0 && !strings.HasSuffix(out[len(out)-1], "\n") {
+			out[len(out)-1] += text
+		} else {
+			out = append(out, text)
 		}
 	}
 	if len(out) > lines {

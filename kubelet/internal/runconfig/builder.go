@@ -25,6 +25,8 @@ type Config struct {
 	Resources ResourceRules
 	Security  SecurityRules
 	Sysctls   map[string]string // defaults for every pod
+	// RecursiveReadOnly reports a runtime that makes what lies below a read-only mount read-only too.
+	RecursiveReadOnly func() bool
 }
 
 // VolumePaths finds the mounted volumes of a pod.
@@ -276,10 +278,11 @@ func (b *Builder) mounts(in ContainerInput, lookup func(string) (string, bool)) 
 				return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 			}
 		}
-		mount := &runtimeapi.Mount{ContainerPath: absolute(m.MountPath), HostPath: path, Readonly: m.ReadOnly, Propagation: propagation(m.MountPropagation)}
-		if m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
-			mount.RecursiveReadOnly = true
+		recursive, err := podspec.RecursiveReadOnly(&m, b.cfg.RecursiveReadOnly())
+		if err != nil {
+			return nil, err
 		}
+		mount := &runtimeapi.Mount{RecursiveReadOnly: recursive, ContainerPath: absolute(m.MountPath), HostPath: path, Readonly: m.ReadOnly, Propagation: propagation(m.MountPropagation)}
 		out = append(out, mount)
 	}
 	if hosts {

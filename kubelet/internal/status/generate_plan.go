@@ -26,18 +26,19 @@ type ProbeView struct {
 
 // Input is everything a status depends on.
 type Input struct {
-	Pod      *corev1.Pod
-	Old      corev1.PodStatus // the last one generated, or the API's
-	State    *podstate.Pod
-	Failures map[string]Failure // by container name
-	Probes   ProbeView
-	Terminal bool // the pod's containers will not be started again
-	HostIPs  []string
-	Runtime  string   // scheme of container IDs
-	Forced   *Failure // the pod is failed for this reason (evicted, deadline, rejected)
-	Now      time.Time
-	Resize   []corev1.PodCondition // that tell of a resize
-	Actuated allocate.Info         // what took effect of the pod's resources
+	Pod       *corev1.Pod
+	Old       corev1.PodStatus // the last one generated, or the API's
+	State     *podstate.Pod
+	Failures  map[string]Failure // by container name
+	Probes    ProbeView
+	Terminal  bool // the pod's containers will not be started again
+	HostIPs   []string
+	Runtime   string   // scheme of container IDs
+	Forced    *Failure // the pod is failed for this reason (evicted, deadline, rejected)
+	Now       time.Time
+	Resize    []corev1.PodCondition // that tell of a resize
+	Recursive bool                  // the runtime makes what lies below a read-only mount read-only too
+	Actuated  allocate.Info         // what took effect of the pod's resources
 }
 
 // Generate makes the pod's status.
@@ -197,7 +198,7 @@ func containers(in Input, list []corev1.Container, old []corev1.ContainerStatus,
 }
 
 func one(in Input, c *corev1.Container, old *corev1.ContainerStatus, hasInit bool, kind podspec.Kind) corev1.ContainerStatus {
-	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, VolumeMounts: mountStatuses(c)}
+	st := corev1.ContainerStatus{Name: c.Name, Image: c.Image, VolumeMounts: mountStatuses(c, in.Recursive)}
 	reason := "ContainerCreating"
 	if hasInit {
 		reason = "PodInitializing"
@@ -332,13 +333,13 @@ func stateOf(cur *podstate.Container, runtime string, old, st *corev1.ContainerS
 	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}
 }
 
-func mountStatuses(c *corev1.Container) []corev1.VolumeMountStatus {
+func mountStatuses(c *corev1.Container, recursive bool) []corev1.VolumeMountStatus {
 	var out []corev1.VolumeMountStatus
 	for _, m := range c.VolumeMounts {
 		v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
 		if m.ReadOnly {
 			mode := corev1.RecursiveReadOnlyDisabled
-			if m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
+			if on, err := podspec.RecursiveReadOnly(&m, recursive); on && err == nil {
 				mode = corev1.RecursiveReadOnlyEnabled
 			}
 			v.RecursiveReadOnly = &mode

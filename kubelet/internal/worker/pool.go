@@ -78,6 +78,8 @@ type Deps struct {
 	Probes   Probes
 	Node     Node
 	Events   image.Events
+	// RecursiveReadOnly reports a runtime that makes what lies below a read-only mount read-only too.
+	RecursiveReadOnly func() bool
 	// Allocatable is what of the node pods may use.
 	Allocatable func() corev1.ResourceList
 	// Decided records a verdict about a pod for the decision log.

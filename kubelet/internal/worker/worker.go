@@ -180,7 +180,7 @@ func (w *worker) report(pod *corev1.Pod, state *podstate.Pod, terminal bool) cor
 	}
 	s := status.Generate(status.Input{
 		Pod: pod, Old: old, State: state, Failures: w.failures, Probes: d.Probes.View(), Terminal: terminal, HostIPs: d.Node.HostIPs(),
-		Runtime: d.Runtime.RuntimeName(), Forced: forced, Now: time.Now(), Resize: w.resizeConditions(pod, state), Actuated: d.Books.Actuated(pod.UID),
+		Runtime: d.Runtime.RuntimeName(), Forced: forced, Now: time.Now(), Resize: w.resizeConditions(pod, state), Recursive: d.RecursiveReadOnly(), Actuated: d.Books.Actuated(pod.UID),
 	})
 	w.pool.mu.Lock()
 	cond := w.condition
