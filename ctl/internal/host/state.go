@@ -37,11 +37,11 @@ type State struct {
 
 func statePath() string { return filepath.Join(StateDir, "state.json") }
 
-// LoadState reads the record, empty where there is none.
+// LoadState reads the record, empty where there is none, and for who may not read it: preflight tells who is not root.
 func LoadState() (*State, error) {
 	s := &State{}
 	data, err := os.ReadFile(statePath())
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return s, nil
 	}
 	if err == nil {
