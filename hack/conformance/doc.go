@@ -5,5 +5,5 @@
 // loopback, which containerd asks instead of registry.k8s.io for as long as the command runs, runs the tests, and
 // writes a report. Data out: logs, ginkgo's JSON and the report in -out; a run of all tests also writes -report.
 //
-// The registry's and the progress listener's goroutines are run's, and end with it.
+// The goroutines of the registry and of the progress lines are run's, and end with it.
 package main

@@ -1,16 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -50,10 +49,6 @@ func (s *suite) runPart(ctx context.Context, o options, p part) ([]types.Report,
 	defer func() { _ = log.Close() }()
 	result := filepath.Join(o.out, p.name+".json")
 	_ = os.Remove(result)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen for progress: %w", err)
-	}
 	args := []string{
 		"--no-color", "--keep-going", "--procs=" + fmt.Sprint(p.procs), "--timeout=" + o.timeout.String(), "--label-filter=" + p.labels,
 		"--json-report=" + filepath.Base(result), "--output-dir=" + o.out,
@@ -66,34 +61,21 @@ func (s *suite) runPart(ctx context.Context, o options, p part) ([]types.Report,
 	}
 	args = append(
 		args, s.path("e2e.test"), "--", "--kubeconfig="+o.kubeconfig, "--provider=local", "--kubectl-path="+o.kubectl, "--disable-log-dump",
-		"--e2e-output-dir="+o.out, "--progress-report-url=http://"+l.Addr().String(),
+		"--e2e-output-dir="+o.out,
 	)
 	cmd := exec.CommandContext(ctx, s.path("ginkgo"), args...)
 	cmd.Dir = s.dir
-	cmd.Stdout, cmd.Stderr = log, log
+	prog := &progress{to: log, part: p.name, start: time.Now()}
+	cmd.Stdout, cmd.Stderr = prog, prog
 	// ginkgo cleans up after an interrupt.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = time.Minute
-	var runErr error
-	prog := &progress{part: p.name, start: time.Now()}
-	server := &http.Server{Handler: prog, ReadHeaderTimeout: time.Minute}
 	stop := make(chan struct{})
 	var g errgroup.Group
-	g.Go(func() error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
 	g.Go(func() error { prog.say(stop); return nil })
-	g.Go(func() error {
-		runErr = cmd.Run()
-		close(stop)
-		return server.Close()
-	})
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
+	runErr := cmd.Run() // tests that fail are an error here: the report says which
+	close(stop)
+	_ = g.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -108,38 +90,42 @@ func (s *suite) runPart(ctx context.Context, o options, p part) ([]types.Report,
 	return reports, nil
 }
 
-// progress hears from the suite what has ended.
+// progress writes ginkgo's output to the log, and counts the tests that ended: ginkgo sets a mark for each.
 type progress struct {
+	to    io.Writer
 	part  string
 	start time.Time
 
 	mu           sync.Mutex // guards what follows
-	total        int
+	line         []byte     // the end of the output, not whole
 	done, failed int
 }
 
-// ServeHTTP takes the messages of upstream's progress reporter. Each process of a parallel run sends its own counts, so
-// that the ends are counted by message.
-func (p *progress) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	var m struct {
-		Message string `json:"msg"`
-		Total   int    `json:"total"`
-	}
-	if json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(&m) != nil {
-		return
-	}
+// The marks of a test that ended, and what follows it where the test failed.
+const (
+	endMark  = "•"
+	failMark = endMark + " [FAILED]"
+)
+
+// Write takes a piece of ginkgo's output.
+func (p *progress) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total = max(p.total, m.Total)
-	name, failed := strings.CutPrefix(m.Message, "FAILED ")
-	switch {
-	case failed:
-		p.failed++
-		p.done++
-		fmt.Println("FAILED", name)
-	case strings.HasPrefix(m.Message, "PASSED "):
-		p.done++
+	for _, c := range b {
+		if c != '\n' {
+			p.line = append(p.line, c)
+			continue
+		}
+		p.take()
 	}
+	return p.to.Write(b)
+}
+
+// take counts the marks of a line.
+func (p *progress) take() {
+	p.done += bytes.Count(p.line, []byte(endMark))
+	p.failed += bytes.Count(p.line, []byte(failMark))
+	p.line = p.line[:0]
 }
 
 // say tells how far the run is, every half a minute, until stop is closed.
@@ -152,7 +138,8 @@ func (p *progress) say(stop <-chan struct{}) {
 			return
 		case <-tick.C:
 			p.mu.Lock()
-			fmt.Printf("PROGRESS conformance, %s: %d of %d done, %d failed, %.0f s\n", p.part, p.done, p.total, p.failed, time.Since(p.start).Seconds())
+			done, failed := p.done+bytes.Count(p.line, []byte(endMark)), p.failed
+			fmt.Printf("PROGRESS conformance, %s: %d tests done, %d failed, %.0f s\n", p.part, done, failed, time.Since(p.start).Seconds())
 			p.mu.Unlock()
 		}
 	}
