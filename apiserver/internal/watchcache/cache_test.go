@@ -135,10 +135,11 @@ func TestWatchersSeeWhatConcernsThem(t *testing.T) {
 		scope Scope
 		want  []string
 	}{
-		"all":       {Scope{}, []string{"0 a/x", "0 b/y", "1 a/x", "2 a/x"}},
-		"namespace": {Scope{Namespace: "b"}, []string{"0 b/y"}},
-		"name":      {Scope{Namespace: "a", Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}},
-		"index":     {Scope{Index: "n1", Indexed: true}, []string{"0 b/y", "1 a/x", "2 a/x"}},
+		"all":         {Scope{}, []string{"0 a/x", "0 b/y", "1 a/x", "2 a/x"}},
+		"namespace":   {Scope{Namespace: "b"}, []string{"0 b/y"}},
+		"name":        {Scope{Namespace: "a", Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}},
+		"name of any": {Scope{Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}},
+		"index":       {Scope{Index: "n1", Indexed: true}, []string{"0 b/y", "1 a/x", "2 a/x"}},
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			m := newMemory()

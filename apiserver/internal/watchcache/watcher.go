@@ -171,6 +171,7 @@ const (
 	byAll byte = iota
 	byNamespace
 	byName
+	byBase // a name in whatever namespace
 	byIndex
 )
 
@@ -179,7 +180,7 @@ func keyOf(s Scope) watcherKey {
 	case s.Name != "" && s.Namespace != "":
 		return watcherKey{byName, s.Namespace + "/" + s.Name}
 	case s.Name != "":
-		return watcherKey{byName, s.Name}
+		return watcherKey{byBase, s.Name}
 	case s.Indexed:
 		return watcherKey{byIndex, s.Index}
 	case s.Namespace != "":
@@ -196,10 +197,15 @@ func namespaceOf(key string) string {
 	return ns
 }
 
+// baseOf is an object's name in its key.
+func baseOf(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
+
 func (k watcherKey) concerns(index func(*Entry) string, c *Change) bool {
 	switch k.kind {
 	case byName:
 		return c.Entry.Key == k.value
+	case byBase:
+		return baseOf(c.Entry.Key) == k.value
 	case byNamespace:
 		return namespaceOf(c.Entry.Key) == k.value
 	case byIndex:
@@ -269,6 +275,7 @@ func (x *watcherIndex) visit(index func(*Entry) string, c *Change, push func(*Wa
 	}
 	each(watcherKey{kind: byAll})
 	each(watcherKey{byName, c.Entry.Key})
+	each(watcherKey{byBase, baseOf(c.Entry.Key)})
 	if ns := namespaceOf(c.Entry.Key); ns != "" {
 		each(watcherKey{byNamespace, ns})
 	}
