@@ -1,3 +1,5 @@
+//go:build suite
+
 package upstream
 
 // The suite's own test file is compiled by `go test -c k8s.io/kubernetes/test/e2e`. Importing the package here keeps

@@ -26,6 +26,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"flagship/apiserver/internal/rest"
 )
@@ -93,6 +94,9 @@ func (c *Connector) Connect(w http.ResponseWriter, r *http.Request, info *rest.I
 	location, err := c.kubeletPath(r, pod, info.Subresource)
 	if err != nil {
 		return err
+	}
+	if info.Subresource == "log" && wsstream.IsWebSocketRequest(r) {
+		return c.socketLog(w, r, location)
 	}
 	c.forward(w, r, location, c.kubelet)
 	return nil

@@ -217,7 +217,7 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 
 // collect finds the objects of a list.
 func (a *API) collect(ctx context.Context, res *Resource, o *listOptions) ([]*watchcache.Entry, wire.ListMeta, error) {
-	if o.contRev > 0 || o.match == metav1.ResourceVersionMatchExact {
+	if o.contRev != 0 || o.match == metav1.ResourceVersionMatchExact {
 		return a.collectAt(ctx, res, o)
 	}
 	var err error

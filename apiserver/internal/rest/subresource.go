@@ -117,13 +117,12 @@ func onlyPart(sub string, obj, old runtime.Object) runtime.Object {
 		}
 		return out
 	case "finalize":
-		from, out := obj.(*corev1.Namespace), old.(*corev1.Namespace).DeepCopy()
-		out.Spec.Finalizers = from.Spec.Finalizers
+		out := obj.(*corev1.Namespace).DeepCopy()
+		out.Status = *old.(*corev1.Namespace).Status.DeepCopy()
 		return out
 	case "approval":
-		from, out := obj.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest).DeepCopy()
-		out.ManagedFields = from.ManagedFields
-		out.Status.Conditions = from.Status.Conditions
+		was, out := old.(*certificatesv1.CertificateSigningRequest).DeepCopy(), obj.(*certificatesv1.CertificateSigningRequest).DeepCopy()
+		out.Spec, out.Status.Certificate = was.Spec, was.Status.Certificate
 		return out
 	}
 	return obj
