@@ -14,7 +14,6 @@ import (
 
 	"flagship/controller-manager/internal/catalog"
 	"flagship/controller-manager/internal/loop"
-	"flagship/controller-manager/internal/pod"
 )
 
 // recount is how often a quota is looked at that counts kinds which are not watched here.
@@ -27,7 +26,9 @@ type quotas struct {
 	meta metadata.Interface
 }
 
-// NewQuota returns the resourcequota-controller. Pods, Services and claims are counted from the caches; other kinds, which
+// NewQuota returns the resourcequota-controller. What is created is charged by the API server's admission; this
+// controller counts anew when something is given back. It must not when something is charged: the charge comes before
+// the object, so that the count would be without it and take the charge back. Pods, Services and claims are counted from the caches; other kinds, which
 // few quotas name, by listing their metadata.
 func NewQuota(workers int, period time.Duration, d loop.Deps) (*loop.Controller, error) {
 	meta, err := metadata.NewForConfig(d.Client.Config())
@@ -37,7 +38,7 @@ func NewQuota(workers int, period time.Duration, d loop.Deps) (*loop.Controller,
 	c := &quotas{Deps: d, src: d.Sources.ResourceQuotas(), cat: catalog.New(d.Client), meta: meta}
 	ctl := d.Controller(workers, c.sync)
 	loop.Watch(ctl, c.src, func(e loop.Event[corev1.ResourceQuota]) []string {
-		if e.Old != nil && e.New != nil && equality.Semantic.DeepEqual(e.Old.Spec, e.New.Spec) && equality.Semantic.DeepEqual(e.Old.Status, e.New.Status) {
+		if !recounts(e.Old, e.New) {
 			return nil
 		}
 		return loop.Own(e)
@@ -49,13 +50,23 @@ func NewQuota(workers int, period time.Duration, d loop.Deps) (*loop.Controller,
 		return keys
 	}
 	loop.Watch(ctl, d.Sources.Pods(), func(e loop.Event[corev1.Pod]) []string {
-		if e.Old != nil && e.New != nil && pod.Terminal(e.Old) == pod.Terminal(e.New) && (e.Old.DeletionTimestamp == nil) == (e.New.DeletionTimestamp == nil) && e.Old.Generation == e.New.Generation {
+		if e.Old == nil || e.New != nil && !podFrees(e.Old, e.New) {
 			return nil
 		}
-		return in(e.Now().Namespace)
+		return in(e.Old.Namespace)
 	})
-	loop.Watch(ctl, d.Sources.Services(), func(e loop.Event[corev1.Service]) []string { return in(e.Now().Namespace) })
-	loop.Watch(ctl, d.Sources.Claims(), func(e loop.Event[corev1.PersistentVolumeClaim]) []string { return in(e.Now().Namespace) })
+	loop.Watch(ctl, d.Sources.Services(), func(e loop.Event[corev1.Service]) []string {
+		if e.Old == nil || e.New != nil && equality.Semantic.DeepEqual(serviceUsage(e.Old), serviceUsage(e.New)) {
+			return nil
+		}
+		return in(e.Old.Namespace)
+	})
+	loop.Watch(ctl, d.Sources.Claims(), func(e loop.Event[corev1.PersistentVolumeClaim]) []string {
+		if e.Old == nil || e.New != nil && equality.Semantic.DeepEqual(claimUsage(e.Old), claimUsage(e.New)) {
+			return nil
+		}
+		return in(e.Old.Namespace)
+	})
 	ctl.Every(period, func(context.Context) error {
 		for _, q := range c.src.All() {
 			ctl.Add(loop.Key(q))

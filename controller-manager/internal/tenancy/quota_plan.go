@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	resourcehelper "k8s.io/component-helpers/resource"
 
@@ -189,4 +190,17 @@ func countedResource(name corev1.ResourceName) (resource, group string, ok bool)
 	}
 	resource, group, _ = strings.Cut(text, ".")
 	return resource, group, true
+}
+
+// recounts says whether a change of a quota asks for a count. Charges, which only change what is used, do not.
+func recounts(old, now *corev1.ResourceQuota) bool {
+	if old == nil || now == nil {
+		return true
+	}
+	return !equality.Semantic.DeepEqual(old.Spec, now.Spec) || !equality.Semantic.DeepEqual(now.Status.Hard, now.Spec.Hard)
+}
+
+// podFrees says whether a pod may use less than it did.
+func podFrees(old, now *corev1.Pod) bool {
+	return pod.Terminal(old) != pod.Terminal(now) || (old.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) || old.Generation != now.Generation
 }
