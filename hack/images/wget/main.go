@@ -1,4 +1,4 @@
-// Command wget fetches a URL, with the flags of wget that scripts use most: -q, -T SECONDS and -O FILE.
+// Command wget fetches a URL, with the flags of wget that scripts use most: -q, -T SECONDS, -O FILE, --post-data TEXT.
 package main
 
 import (
@@ -8,22 +8,32 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"strings"
 	"time"
 )
 
+// options are the flags.
+type options struct {
+	quiet    bool
+	to, post string
+	timeout  int
+}
+
 func main() {
-	quiet := flag.Bool("q", false, "say nothing")
-	to := flag.String("O", "", "file to write, - for standard output")
-	timeout := flag.Int("T", 30, "seconds to wait")
+	var o options
+	flag.BoolVar(&o.quiet, "q", false, "say nothing")
+	flag.StringVar(&o.to, "O", "", "file to write, - for standard output")
+	flag.IntVar(&o.timeout, "T", 30, "seconds to wait")
+	flag.StringVar(&o.post, "post-data", "", "text to send by POST")
 	// Scripts write "-qO-": letters together, a value right behind its letter.
 	if err := flag.CommandLine.Parse(apart(os.Args[1:])); err != nil {
 		os.Exit(2)
 	}
 	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: wget [-q] [-T SECONDS] [-O FILE] URL")
+		fmt.Fprintln(os.Stderr, "usage: wget [-q] [-T SECONDS] [-O FILE] [--post-data TEXT] URL")
 		os.Exit(2)
 	}
-	if err := fetch(flag.Arg(0), *to, time.Duration(*timeout)*time.Second, *quiet); err != nil {
+	if err := fetch(flag.Arg(0), o); err != nil {
 		fmt.Fprintln(os.Stderr, "wget:", err)
 		os.Exit(1)
 	}
@@ -50,12 +60,28 @@ func apart(args []string) []string {
 	return out
 }
 
-func fetch(url, to string, timeout time.Duration, quiet bool) error {
-	if len(url) < 4 || url[:4] != "http" {
+// request makes the request: a POST where there is something to send.
+func request(url string, o options) (*http.Request, error) {
+	if !strings.HasPrefix(url, "http") {
 		url = "http://" + url
 	}
-	client := http.Client{Timeout: timeout}
-	resp, err := client.Get(url)
+	if o.post == "" {
+		return http.NewRequest(http.MethodGet, url, nil)
+	}
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(o.post))
+	if err == nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return req, err
+}
+
+func fetch(url string, o options) error {
+	req, err := request(url, o)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Duration(o.timeout) * time.Second}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -63,7 +89,7 @@ func fetch(url, to string, timeout time.Duration, quiet bool) error {
 	if resp.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("server returned error: HTTP/1.1 %s", resp.Status)
 	}
-	out := io.Writer(os.Stdout)
+	to, out := o.to, io.Writer(os.Stdout)
 	if to != "-" {
 		if to == "" {
 			if to = path.Base(resp.Request.URL.Path); to == "/" || to == "." {
@@ -78,7 +104,7 @@ func fetch(url, to string, timeout time.Duration, quiet bool) error {
 		out = f
 	}
 	n, err := io.Copy(out, resp.Body)
-	if err == nil && !quiet && to != "-" {
+	if err == nil && !o.quiet && to != "-" {
 		fmt.Fprintf(os.Stderr, "%q saved, %d bytes\n", to, n)
 	}
 	return err
