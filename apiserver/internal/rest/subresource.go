@@ -43,7 +43,9 @@ func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 	case "log", "exec", "attach", "portforward", "proxy":
 		connects = true
 	}
-	if !has(sub.Verbs, q.info.Verb) {
+	// OPTIONS has no verb: it is for what is behind a proxy to answer.
+	passed := q.info.Subresource == "proxy" && q.http.Method == http.MethodOptions
+	if !has(sub.Verbs, q.info.Verb) && !passed {
 		return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
 	}
 	if connects {
