@@ -44,6 +44,7 @@ func builders(cfg *config.Config) map[string]build {
 		"persistentvolume-binder-controller":          plain(func(d loop.Deps) *loop.Controller { return volume.NewBinder(cfg.BinderPeriod, d) }),
 		"ephemeral-volume-controller":                 sized(w.EphemeralVolume, volume.NewEphemeral),
 		"persistentvolume-protection-controller":      plain(volume.NewVolumeProtection),
+		"volumeattributesclass-protection-controller": plain(volume.NewAttributesClassProtection),
 		"resourcequota-controller": func(d loop.Deps) (*loop.Controller, error) {
 			return tenancy.NewQuota(int(w.Quota), cfg.QuotaPeriod, d)
 		},

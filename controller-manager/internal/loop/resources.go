@@ -103,6 +103,11 @@ func (s *Sources) StorageClasses() *Source[storagev1.StorageClass] {
 	return Of[storagev1.StorageClass, storagev1.StorageClassList](s, storagev1.SchemeGroupVersion.WithResource("storageclasses"), plain(nil))
 }
 
+// AttributesClasses are the VolumeAttributesClasses.
+func (s *Sources) AttributesClasses() *Source[storagev1.VolumeAttributesClass] {
+	return Of[storagev1.VolumeAttributesClass, storagev1.VolumeAttributesClassList](s, storagev1.SchemeGroupVersion.WithResource("volumeattributesclasses"), plain(nil))
+}
+
 // RootCAs are the ConfigMaps named kube-root-ca.crt.
 func (s *Sources) RootCAs() *Source[corev1.ConfigMap] {
 	return Of[corev1.ConfigMap, corev1.ConfigMapList](s, corev1.SchemeGroupVersion.WithResource("configmaps"),
@@ -227,4 +232,9 @@ func Apps[T, L any, PT kube.Object[T], PL kube.List[L]](d Deps, resource, ns str
 // Batch is typed access to a resource of batch/v1.
 func Batch[T, L any, PT kube.Object[T], PL kube.List[L]](d Deps, resource, ns string) *gentype.ClientWithList[PT, PL] {
 	return kube.For[T, L, PT, PL](d.Client, batchv1.SchemeGroupVersion.WithResource(resource), ns)
+}
+
+// Storage is typed access to a resource of storage.k8s.io/v1.
+func Storage[T, L any, PT kube.Object[T], PL kube.List[L]](d Deps, resource, ns string) *gentype.ClientWithList[PT, PL] {
+	return kube.For[T, L, PT, PL](d.Client, storagev1.SchemeGroupVersion.WithResource(resource), ns)
 }
