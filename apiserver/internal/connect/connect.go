@@ -10,6 +10,7 @@ package connect
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -26,6 +27,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilproxy "k8s.io/apimachinery/pkg/util/proxy"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"flagship/apiserver/internal/rest"
@@ -270,7 +272,8 @@ func (c *Connector) proxy(w http.ResponseWriter, r *http.Request, info *rest.Inf
 		return err
 	}
 	target.Path, target.RawQuery = tail, r.URL.RawQuery
-	c.forward(w, r, target, via)
+	// Links and redirects of what is behind the proxy lead through it.
+	c.forward(w, r, target, &utilproxy.Transport{PathPrepend: strings.TrimSuffix(r.URL.Path, tail), RoundTripper: via})
 	return nil
 }
 
@@ -377,6 +380,11 @@ func (c *Connector) forward(w http.ResponseWriter, r *http.Request, to *url.URL,
 				return
 			}
 			c.log.Debug("cannot reach the other side", zap.String("host", to.Host), zap.Error(err))
+			var status *apierrors.StatusError
+			if errors.As(err, &status) {
+				rest.WriteError(w, r, status)
+				return
+			}
 			rest.WriteError(w, r, apierrors.NewServiceUnavailable("error trying to reach service: "+err.Error()))
 		},
 		ErrorLog: zap.NewStdLog(c.log.WithOptions(zap.IncreaseLevel(zap.FatalLevel))),
