@@ -40,7 +40,8 @@ func images(s *suite, own, source string) ([]image, error) {
 	agnhost := func(more ...layer.Entry) []layer.Entry {
 		porter := filepath.Join(source, "test/images/agnhost/porter")
 		return append([]layer.Entry{
-			{To: "/agnhost", From: s.path("agnhost"), Mode: 0o755}, {To: "/agnhost-2", Link: "agnhost"},
+			{To: "/agnhost", From: s.path("agnhost"), Mode: 0o755},
+			{To: "/agnhost-2", Link: "agnhost"},
 			{To: "/localhost.crt", From: filepath.Join(porter, "localhost.crt")},
 			{To: "/localhost.key", From: filepath.Join(porter, "localhost.key")},
 			{To: "/uploads", Dir: true, Mode: 0o755},

@@ -24,7 +24,8 @@ func TestSummarize(t *testing.T) {
 		spec("[sig-node] Pods stop", types.SpecStateFailed, "timed out\nafter 300 s"),
 		spec("[sig-apps] Daemon", types.SpecStateSkipped, ""),
 		spec("[sig-apps] Two nodes", types.SpecStateSkipped, "needs two nodes"),
-		other, {LeafNodeType: types.NodeTypeBeforeSuite, State: types.SpecStatePassed},
+		other,
+		{LeafNodeType: types.NodeTypeBeforeSuite, State: types.SpecStatePassed},
 	}}
 	serial := types.Report{SpecReports: types.SpecReports{
 		spec("[sig-node] Pods run", types.SpecStateSkipped, ""),
