@@ -39,7 +39,7 @@ func (b *BootstrapTokens) AuthenticateToken(ctx context.Context, token string) (
 	}
 	secret, err := b.Getter.GetSecret(ctx, "kube-system", "bootstrap-token-"+parts[1])
 	if err != nil || secret.DeletionTimestamp != nil || secret.Type != corev1.SecretTypeBootstrapToken {
-		return nil, false, nil
+		return nil, false, nil //nolint:nilerr // see above
 	}
 	get := func(key string) string { return string(secret.Data[key]) }
 	if subtle.ConstantTimeCompare([]byte(get("token-secret")), []byte(parts[2])) != 1 || get("token-id") != parts[1] {
@@ -51,7 +51,7 @@ func (b *BootstrapTokens) AuthenticateToken(ctx context.Context, token string) (
 	}
 	if at := get("expiration"); at != "" {
 		if t, err := time.Parse(time.RFC3339, at); err != nil || now().After(t) {
-			return nil, false, nil
+			return nil, false, nil //nolint:nilerr // see above
 		}
 	}
 	if get("usage-bootstrap-authentication") != "true" {
@@ -59,7 +59,7 @@ func (b *BootstrapTokens) AuthenticateToken(ctx context.Context, token string) (
 	}
 	groups, err := bootstrapGroups(get("auth-extra-groups"))
 	if err != nil {
-		return nil, false, nil
+		return nil, false, nil //nolint:nilerr // see above
 	}
 	return &Identity{Name: bootstrapUserPrefix + parts[1], Groups: groups}, true, nil
 }

@@ -208,7 +208,7 @@ func (r *RBAC) Authorize(_ context.Context, a Attributes) (Decision, string, err
 		return false
 	})
 	if reason != "" {
-		return Allow, reason, nil
+		return Allow, reason, nil //nolint:nilerr // what could not be resolved takes nothing away
 	}
 	if err != nil {
 		return NoOpinion, "RBAC: " + err.Error(), nil

@@ -38,10 +38,6 @@ type definition struct {
 	types    managedfields.TypeConverter
 }
 
-func (d *definition) groupKind() schema.GroupKind {
-	return schema.GroupKind{Group: d.group, Kind: d.names.Kind}
-}
-
 func (d *definition) gv(version string) schema.GroupVersion {
 	return schema.GroupVersion{Group: d.group, Version: version}
 }

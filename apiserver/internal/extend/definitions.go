@@ -126,7 +126,7 @@ func (d *Definitions) Run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // an ordinary stop
 	}
 	return err
 }

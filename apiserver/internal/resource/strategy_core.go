@@ -296,14 +296,14 @@ func QOS(p *corev1.Pod) corev1.PodQOSClass {
 }
 
 func classOf(requests, limits corev1.ResourceList) corev1.PodQOSClass {
-	any, every := false, true
+	some, every := false, true
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 		request, limit := requests[name], limits[name]
-		any = any || !request.IsZero() || !limit.IsZero()
+		some = some || !request.IsZero() || !limit.IsZero()
 		every = every && !limit.IsZero() && (request.IsZero() || request.Cmp(limit) == 0)
 	}
 	switch {
-	case !any:
+	case !some:
 		return corev1.PodQOSBestEffort
 	case every:
 		return corev1.PodQOSGuaranteed

@@ -176,7 +176,7 @@ func validateNode(n *corev1.Node) field.ErrorList {
 	}
 	if len(n.Spec.PodCIDRs) > 1 {
 		if ok, err := netutils.IsDualStackCIDRStrings(n.Spec.PodCIDRs); err != nil {
-			c.list = append(c.list, field.InternalError(at, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%v", err)))
+			c.list = append(c.list, field.InternalError(at, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%w", err)))
 		} else if !ok || len(n.Spec.PodCIDRs) > 2 {
 			c.invalid(at, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family")
 		}

@@ -40,7 +40,7 @@ func (a *API) Follow(ctx context.Context, gvr schema.GroupVersionResource, set, 
 		}
 		err := a.follow(ctx, res, w, set, gone)
 		w.Close()
-		if err != nil && !errors.Is(err, watchcache.ErrGone) && !errors.Is(err, watchcache.ErrSlow) {
+		if !errors.Is(err, watchcache.ErrGone) && !errors.Is(err, watchcache.ErrSlow) {
 			return err
 		}
 	}

@@ -103,14 +103,13 @@ func (a *API) writeEntry(w http.ResponseWriter, q *request, code int, e *watchca
 
 // listOptions are the query of a list.
 type listOptions struct {
-	sel      selection
-	limit    int64
-	rev      int64
-	revText  string
-	match    metav1.ResourceVersionMatch
-	start    string
-	contRev  int64
-	watching bool
+	sel     selection
+	limit   int64
+	rev     int64
+	revText string
+	match   metav1.ResourceVersionMatch
+	start   string
+	contRev int64
 }
 
 // continueToken is upstream's, so that a list may go on at another server.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/http2"
 )
 
 // Config is the secure port.
@@ -70,23 +69,17 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler:           s.handler,
 		ReadHeaderTimeout: 32 * time.Second,
 		IdleTimeout:       90 * time.Second,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          zap.NewStdLog(s.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: min(max(s.cfg.MaxStreams, 1), 1<<16), MaxReadFrameSize: 16 << 10,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
+		},
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       zap.NewStdLog(s.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 		TLSConfig: &tls.Config{
 			MinVersion: s.cfg.MinVersion, CipherSuites: s.cfg.CipherSuites, GetCertificate: s.cfg.GetCertificate,
 			// A certificate is asked for, and judged by the authenticators.
 			ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
 		},
-	}
-	h2 := &http2.Server{
-		MaxConcurrentStreams: uint32(min(max(s.cfg.MaxStreams, 1), 1<<16)), //nolint:gosec // bounded in the same expression
-		IdleTimeout:          90 * time.Second,
-		MaxReadFrameSize:     16 << 10,
-		ReadIdleTimeout:      30 * time.Second,
-		PingTimeout:          15 * time.Second,
-	}
-	if err := http2.ConfigureServer(srv, h2); err != nil {
-		return fmt.Errorf("configure HTTP/2: %w", err)
 	}
 	address := net.JoinHostPort(s.cfg.Address.String(), strconv.Itoa(s.cfg.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
@@ -116,7 +109,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	<-done
+	_ = <-done // http.ErrServerClosed
 	return err
 }
 

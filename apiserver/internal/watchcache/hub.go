@@ -163,7 +163,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		err := h.source.Stream(ctx, h.Revision(), h.dispatch)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // an ordinary stop
 		case errors.Is(err, store.ErrCompacted):
 			h.log.Warn("stream fell behind compaction, loading the watch cache anew")
 			loaded = false
