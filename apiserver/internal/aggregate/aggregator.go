@@ -111,11 +111,10 @@ func (a *Aggregator) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	err := g.Wait()
-	if ctx.Err() != nil {
-		return nil
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // pause waits until something happens, or for d where that is not 0.

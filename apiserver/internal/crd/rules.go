@@ -67,7 +67,7 @@ func (c *costs) child(s *props, find func(*typeInfo) *typeInfo) *costs {
 
 // elements is how many children of a kind a node can have, false for any number.
 func elements(s *props) (uint64, bool) {
-	bound := (*int64)(nil)
+	var bound *int64
 	switch {
 	case s.Type == "object" && s.AdditionalProperties != nil:
 		bound = s.MaxProperties

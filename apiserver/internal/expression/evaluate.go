@@ -84,7 +84,7 @@ func (s *Scope) Begin(ctx context.Context, in Input, budget int64) (*Run, error)
 	r.values["namespaceObject"] = nil
 	if in.Namespace != nil {
 		ns := in.Namespace.DeepCopy()
-		ns.ManagedFields, ns.OwnerReferences, ns.SelfLink = nil, nil, ""
+		ns.ManagedFields, ns.OwnerReferences = nil, nil
 		if r.values["namespaceObject"], err = runtime.DefaultUnstructuredConverter.ToUnstructured(ns); err != nil {
 			return nil, fmt.Errorf("failed to prepare namespaceObject variable for evaluation: %w", err)
 		}

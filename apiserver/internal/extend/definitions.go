@@ -124,11 +124,10 @@ func (d *Definitions) Run(ctx context.Context) error {
 			}
 		}
 	})
-	err := g.Wait()
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // an ordinary stop
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // touch asks for a definition to be looked at.
@@ -187,7 +186,7 @@ func (d *Definitions) reconcile(ctx context.Context, g *errgroup.Group, name str
 	d.hold(def, status.AcceptedNames)
 	wasStatus := def.Status
 	def.Status = status
-	changed := false
+	var changed bool
 	if crd.Served(&status) {
 		if changed, err = d.install(ctx, def); err != nil {
 			return false, err

@@ -123,9 +123,9 @@ func (r *Rule) matches(a *admission.Attributes, gvr schema.GroupVersionResource)
 	if len(r.Names) > 0 && !slices.Contains(r.Names, a.Name) {
 		return false
 	}
-	lists := func(list []string, v string) bool { return slices.Contains(list, "*") || slices.Contains(list, v) }
+	among := func(list []string, v string) bool { return slices.Contains(list, "*") || slices.Contains(list, v) }
 	op := slices.Contains(r.Operations, admissionregistrationv1.OperationAll) || slices.Contains(r.Operations, admissionregistrationv1.OperationType(a.Operation))
-	return op && r.inScope(a) && lists(r.APIGroups, gvr.Group) && lists(r.APIVersions, gvr.Version) && slices.ContainsFunc(r.Resources, func(want string) bool {
+	return op && r.inScope(a) && among(r.APIGroups, gvr.Group) && among(r.APIVersions, gvr.Version) && slices.ContainsFunc(r.Resources, func(want string) bool {
 		res, sub, _ := strings.Cut(want, "/")
 		return (res == "*" || res == gvr.Resource) && (sub == "*" || sub == a.Subresource)
 	})

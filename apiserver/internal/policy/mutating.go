@@ -194,14 +194,14 @@ func (m *Mutating) one(ctx context.Context, p *mutating, a *admission.Attributes
 	}
 	if p.err != nil {
 		misconfigured("", p.err)
-		return failures, nil
+		return failures, nil //nolint:nilerr // it is among the failures
 	}
 	t, err := m.deps.Matcher.Match(ctx, &p.selection, a)
 	if err != nil {
 		misconfigured("", err)
 	}
 	if t == nil || err != nil {
-		return failures, nil
+		return failures, nil //nolint:nilerr // it is among the failures
 	}
 	for _, b := range p.bindings {
 		ok, err := m.deps.bound(ctx, b, a)

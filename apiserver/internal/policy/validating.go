@@ -206,14 +206,14 @@ func (v *Validating) one(ctx context.Context, p *validating, a *admission.Attrib
 	}
 	if p.err != nil {
 		misconfigured(nil, p.err)
-		return nil
+		return nil //nolint:nilerr // it is among the denials
 	}
 	t, err := v.deps.Matcher.Match(ctx, &p.selection, a)
 	if err != nil {
 		misconfigured(nil, err)
 	}
 	if t == nil || err != nil {
-		return nil
+		return nil //nolint:nilerr // it is among the denials
 	}
 	var seen *view
 	for _, b := range p.bindings {
@@ -275,7 +275,7 @@ func (v *Validating) evaluate(ctx context.Context, p *validating, seen *view, pa
 		return []decision{{message: err.Error()}}
 	}
 	if p.failure != nil {
-		return broken(p.failure), nil
+		return broken(p.failure), nil //nolint:nilerr // it is the decision
 	}
 	in, err := v.deps.input(ctx, seen, param)
 	if err != nil {
