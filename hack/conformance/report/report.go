@@ -66,20 +66,25 @@ func test(s types.SpecReport) Test {
 	return t
 }
 
-// headline is a line that only announces what follows.
-var headline = regexp.MustCompile(`(:|occurred|\{|s: *\[)$`)
+var (
+	// headline is a line that only announces what follows.
+	headline = regexp.MustCompile(`(:|occurred|\{|\[|^Expected|^to (be|equal|contain|match|have).*)$`)
+	// typed is the mark that gomega sets before a value.
+	typed = regexp.MustCompile(`^<[^>]+>: ?`)
+)
 
-// FirstLine is the beginning of an error in at most 300 bytes of one line: its first line, and the next where the
-// first only announces it.
+// FirstLine is the beginning of an error in at most 300 bytes of one line: its first line, and those after it where the
+// first only announces them.
 func FirstLine(message string) string {
 	var parts []string
 	for line := range strings.Lines(message) {
-		line = strings.Join(strings.Fields(line), " ")
-		if line == "" || strings.HasPrefix(line, "<") {
+		line = typed.ReplaceAllString(strings.Join(strings.Fields(line), " "), "")
+		if line == "" {
 			continue
 		}
 		parts = append(parts, line)
-		if !headline.MatchString(line) || len(parts) == 3 {
+		// "Expected" has a value, "to equal" and another after it.
+		if expects := len(parts) == 2 && parts[0] == "Expected"; !headline.MatchString(line) && !expects || len(parts) == 4 {
 			break
 		}
 	}

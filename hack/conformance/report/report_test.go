@@ -52,6 +52,7 @@ func TestFirstLine(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"one line":     {"boom", "boom"},
 		"announced":    {"Unexpected error:\n    <*errors.StatusError | 0xc0>: \n    pods \"a\" is forbidden\n    {", "Unexpected error: pods \"a\" is forbidden"},
+		"expected":     {"Expected\n    <string>: DONE\\n\nto equal\n    <string>: DONE", "Expected DONE\\n to equal DONE"},
 		"empty":        {"", ""},
 		"blank before": {"\n\n  late  words\nmore", "late words"},
 		"long":         {strings.Repeat("é", 200), strings.Repeat("é", 150) + "…"},
