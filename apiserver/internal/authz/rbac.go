@@ -208,10 +208,10 @@ func (r *RBAC) Authorize(_ context.Context, a Attributes) (Decision, string, err
 		return false
 	})
 	if reason != "" {
-		return Allow, reason, nil //nolint:nilerr // what could not be resolved takes nothing away
+		return Allow, reason, nil
 	}
 	if err != nil {
-		return NoOpinion, "RBAC: " + err.Error(), nil
+		return NoOpinion, "RBAC: " + err.Error(), nil //nolint:nilerr // what could not be resolved is a reason, no failure
 	}
 	return NoOpinion, "", nil
 }
