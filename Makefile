@@ -23,11 +23,12 @@ export TZ := UTC
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-up: ## build all and bring a cluster up on this machine (root)
-	@hack/up.sh
+up: ## build all and bring a cluster up on this machine (root); NODES=2 adds machines that join it
+	@hack/up.sh $(or $(NODES),1)
 
 down: ## remove the cluster from this machine (root)
 	@[ -x $(BIN)/ctl ] || $(MAKE) --no-print-directory ctl
+	@hack/nodes.sh down
 	@$(BIN)/ctl reset --force
 
 build: $(COMPONENTS) ctl ## build the binaries into bin/

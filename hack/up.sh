@@ -1,5 +1,5 @@
 #!/bin/bash
-# up.sh builds everything and brings a cluster of one node up on this machine.
+# up.sh [NODES] builds everything and brings a cluster up on this machine, of one node or with more that are machines of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" -ne 0 ]; then
@@ -38,6 +38,7 @@ node=$(bin/ctl get nodes -o name | head -1)
 wait_for 120 "$node Ready" bin/ctl wait --for=condition=Ready "$node" --timeout=1s
 wait_for 180 "kube-proxy Running" bin/ctl rollout status -n kube-system daemonset/kube-proxy --timeout=1s
 wait_for 180 "CoreDNS Running" bin/ctl rollout status -n kube-system deployment/coredns --timeout=1s
+[ "${1:-1}" -le 1 ] || hack/nodes.sh up "$1"
 echo "PROGRESS make up: $(($(date +%s) - start)) s"
 echo
 echo "\$ ctl get pods -A"

@@ -1,0 +1,70 @@
+# nspawn.sh is sourced: machines with a systemd and a network of their own on this host (systemd-nspawn over Debian roots in /var/cache/flagship), for the
+# scripts that need more than one. A machine NAME has the link ve-NAME to this host and two addresses of a /30: .1 here, .2 there.
+
+cache=/var/cache/flagship
+
+# machine_root NAME PACKAGES makes a root with these packages, once, and prints its folder.
+machine_root() {
+  local root=$cache/$1
+  if [ ! -d "$root" ]; then
+    mkdir -p $cache
+    rm -rf "$root.tmp"
+    hack/step.sh "make the root of machines ($1)" sh -c "debootstrap --variant=minbase --include=$2 bookworm $root.tmp >/dev/null" >&2
+    chmod 755 "$root.tmp"
+    mv "$root.tmp" "$root"
+  fi
+  echo "$root"
+}
+
+# machine_mount DIR LOWER lays a throw-away layer over a root: DIR/root.
+machine_mount() {
+  mkdir -p "$1"/{root,upper,work,containerd}
+  mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
+}
+
+# machine_boot NAME DIR SUBNET [NSPAWN-ARGUMENT...] boots DIR/root and gives it its network; DIR/pid is its init.
+machine_boot() {
+  local name=$1 dir=$2 subnet=$3 boot init=
+  shift 3
+  ip link del "ve-$name" 2>/dev/null || true # of a run that was killed
+  nohup systemd-nspawn -b -D "$dir/root" --machine="$name" --capability=all --system-call-filter='@keyring bpf' --keep-unit --register=no --resolv-conf=off \
+    --network-veth --bind="$dir/containerd:/var/lib/containerd" "$@" >"$dir/console" 2>&1 </dev/null &
+  boot=$!
+  for _ in $(seq 120); do
+    init=$(pgrep -P $boot | head -1 || true)
+    [ -z "$init" ] && kill -0 $boot 2>/dev/null || break
+    sleep 0.5
+  done
+  echo "$init" >"$dir/pid"
+  echo "$boot" >"$dir/nspawn"
+  for _ in $(seq 120); do
+    case "$(machine_run "$dir" systemctl is-system-running 2>/dev/null)" in running | degraded) break ;; esac
+    sleep 0.5
+  done
+  machine_run "$dir" true 2>/dev/null || { cat "$dir/console" >&2; echo "the machine $name did not boot" >&2; return 1; }
+  ip addr replace "$subnet.1/30" dev "ve-$name"
+  ip link set "ve-$name" up
+  # (a minimal root has no ip: the host's sets the machine's side.)
+  nsenter -t "$init" -n sh -ec "ip addr add $subnet.2/30 dev host0; ip link set host0 up; ip route add default via $subnet.1"
+  machine_run "$dir" sh -c 'for c in pids devices memory cpu cpuset blkio cpuacct freezer; do [ -d /sys/fs/cgroup/$c ] && mount -o remount,bind,rw /sys/fs/cgroup/$c; done; true'
+}
+
+# machine_run DIR COMMAND... runs a command in the machine.
+machine_run() {
+  local dir=$1
+  shift
+  nsenter -t "$(cat "$dir/pid")" -m -u -i -n -p -C -r -w -- env -i HOME=/root LANG=C.UTF-8 TERM=dumb \
+    PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin GOFLAGS=-buildvcs=false "$@"
+}
+
+# machine_stop DIR powers the machine off and throws away what it wrote.
+machine_stop() {
+  local boot
+  [ -s "$1/pid" ] && kill -s RTMIN+4 "$(cat "$1/pid")" 2>/dev/null || true
+  boot=$(cat "$1/nspawn" 2>/dev/null || true)
+  if [ -n "$boot" ] && kill -0 "$boot" 2>/dev/null; then
+    timeout 60 tail --pid="$boot" -f /dev/null || kill -9 "$boot" 2>/dev/null || true
+  fi
+  umount -l "$1/root" 2>/dev/null || true
+  rm -rf "$1"
+}
