@@ -12,8 +12,11 @@ DATE       := $(shell git show -s --format=%cd --date=format-local:%Y-%m-%dT%H:%
 V          := flagship/internal/version
 LDFLAGS    := -s -w -X $(V).gitCommit=$(COMMIT) -X $(V).gitTreeState=$(STATE) -X $(V).buildDate=$(DATE)
 CTLFLAGS   := -X k8s.io/component-base/version.gitVersion=$(TAG)+flagship -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 -X k8s.io/component-base/version.gitCommit=$(COMMIT) -X k8s.io/component-base/version.gitTreeState=$(STATE) -X k8s.io/component-base/version.buildDate=$(DATE)
-# grpcnotrace leaves out x/net/trace, whose templates keep the linker from dropping unused code.
-GOBUILD    := CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)"
+# grpcnotrace leaves out x/net/trace, whose templates keep the linker from dropping unused code. What is built, tested and checked is compiled with the same
+# flags, so that it is compiled once.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath -tags=grpcnotrace)
+export CGO_ENABLED := 0
+GOBUILD    := go build -ldflags "$(LDFLAGS)"
 TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
@@ -44,7 +47,7 @@ kubelet:
 kube-proxy:
 	@hack/step.sh "build kube-proxy" env -C kube-proxy $(GOBUILD) -o ../$(BIN)/$@ ./cmd/$@
 ctl:
-	@hack/step.sh "build ctl" env CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS) $(CTLFLAGS)" -o $(BIN)/$@ ./ctl/cmd/ctl
+	@hack/step.sh "build ctl" go build -ldflags "$(LDFLAGS) $(CTLFLAGS)" -o $(BIN)/$@ ./ctl/cmd/ctl
 
 registry: # a container registry with a password, for the cluster test
 	@hack/step.sh "build registry" env -C hack/images GOWORK=off CGO_ENABLED=0 go build -trimpath -o ../../$(BIN)/tools/$@ ./$@
@@ -74,7 +77,7 @@ machine: build images registry ## a machine with a cluster that stays up until i
 	@cd hack/e2e && FLAGSHIP_E2E_HOLD=$(CURDIR)/bin/machine.pid GOWORK=off go test -count=1 -timeout 0 -v -run '^TestHold$$' ./...
 
 race: ## the tests of every module under the race detector
-	@for m in $(MODULES); do hack/step.sh "race $$m" env -C $$m go test -race ./... ; done
+	@for m in $(MODULES); do hack/step.sh "race $$m" env -C $$m CGO_ENABLED=1 go test -race ./... ; done
 
 fuzz: ## each fuzz target for 20 seconds
 	@hack/fuzz.sh 20s
@@ -84,7 +87,7 @@ bench: build images ## memory and start-up time of a settled idle cluster (root)
 
 UPSTREAM_STAMP := -s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 upstream: # upstream's API server and etcd, to compare with
-	@cd hack/upstream && export GOWORK=off CGO_ENABLED=0 && ../step.sh "build upstream's kube-apiserver" go build -ldflags "$(UPSTREAM_STAMP)" -o ../../$(BIN)/upstream/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver && \
+	@cd hack/upstream && export GOWORK=off && ../step.sh "build upstream's kube-apiserver" go build -ldflags "$(UPSTREAM_STAMP)" -o ../../$(BIN)/upstream/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver && \
 	  ../step.sh "build etcd" go build -ldflags "-s -w" -o ../../$(BIN)/upstream/etcd go.etcd.io/etcd/server/v3
 
 diff: kube-apiserver upstream ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod

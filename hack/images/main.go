@@ -61,7 +61,7 @@ func run(bin, out, src, tag string) error {
 
 // build compiles one of this module's own programs, statically.
 func build(src, name, work string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(work, name), "./"+name)
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", filepath.Join(work, name), "./"+name)
 	cmd.Dir = src
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOARCH="+runtime.GOARCH, "GOOS=linux")
 	cmd.Stderr = os.Stderr
