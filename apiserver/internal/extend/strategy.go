@@ -85,7 +85,7 @@ func (c *checker) create(u *unstructured.Unstructured) field.ErrorList {
 	errs = validation.ValidateCustomResource(nil, u.Object, check.whole)
 	errs = append(errs, c.scaleSpec(u)...)
 	errs = append(errs, c.scaleStatus(u)...)
-	errs = append(errs, objectmeta.Validate(context.TODO(), nil, u.Object, v.structural, false)...)
+	errs = append(errs, objectmeta.Validate(context.Background(), nil, u.Object, v.structural, false)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, v.structural, u.Object)...)
 	return append(errs, rules(v, check, u.Object, nil, nil, errs)...)
 }
@@ -103,7 +103,7 @@ func (c *checker) update(u, old *unstructured.Unstructured) field.ErrorList {
 	errs = validation.ValidateCustomResourceUpdate(nil, u.Object, old.Object, check.whole, validation.WithRatcheting(same))
 	errs = append(errs, c.scaleSpec(u)...)
 	errs = append(errs, c.scaleStatus(u)...)
-	errs = append(errs, objectmeta.Validate(context.TODO(), nil, u.Object, v.structural, false)...)
+	errs = append(errs, objectmeta.Validate(context.Background(), nil, u.Object, v.structural, false)...)
 	errs = append(errs, lists(v, u, old)...)
 	return append(errs, rules(v, check, u.Object, old.Object, same, errs)...)
 }
@@ -168,7 +168,7 @@ func rules(v *version, check *validators, obj, old map[string]any, same *common.
 	if old != nil {
 		before = old
 	}
-	errs, _ := check.rules.Validate(context.TODO(), nil, v.structural, obj, before, celconfig.RuntimeCELCostBudget, options...)
+	errs, _ := check.rules.Validate(context.Background(), nil, v.structural, obj, before, celconfig.RuntimeCELCostBudget, options...)
 	return errs
 }
 

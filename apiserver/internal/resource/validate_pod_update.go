@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -268,8 +269,17 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 	return c.list
 }
 
-// restarts forbids a container that ended for good to be anything else.
+// restarts forbids a container that ended for good to be anything else. Where one container's end may restart all, none
+// ends for good.
 func (c *checks) restarts(list, old []corev1.ContainerStatus, containers []corev1.Container, s *corev1.PodSpec, p *field.Path) {
+	all := func(x corev1.Container) bool {
+		return slices.ContainsFunc(x.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		})
+	}
+	if slices.ContainsFunc(s.InitContainers, all) || slices.ContainsFunc(s.Containers, all) {
+		return
+	}
 	specs := map[string]*corev1.Container{}
 	for i := range containers {
 		specs[containers[i].Name] = &containers[i]
@@ -286,7 +296,7 @@ func (c *checks) restarts(list, old []corev1.ContainerStatus, containers []corev
 		if policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && t.ExitCode != 0 {
 			continue
 		}
-		if x := specs[o.Name]; x != nil && len(x.RestartPolicyRules) > 0 {
+		if x := specs[o.Name]; x != nil && restartsOn(x, t.ExitCode) {
 			continue
 		}
 		for _, n := range list {
@@ -295,6 +305,20 @@ func (c *checks) restarts(list, old []corev1.ContainerStatus, containers []corev
 			}
 		}
 	}
+}
+
+// restartsOn is whether the first rule about an exit code restarts the container.
+func restartsOn(x *corev1.Container, code int32) bool {
+	for _, r := range x.RestartPolicyRules {
+		if r.ExitCodes == nil {
+			continue
+		}
+		in := slices.Contains(r.ExitCodes.Values, code)
+		if in == (r.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+			return r.Action == corev1.ContainerRestartRuleActionRestart
+		}
+	}
+	return false
 }
 
 // statusIPs checks a pod's and its host's addresses: at most one per family,

@@ -118,3 +118,37 @@ func TestValidatePod(t *testing.T) {
 		})
 	}
 }
+
+func TestRestartsInAStatus(t *testing.T) {
+	rule := func(a corev1.ContainerRestartRuleAction, codes ...int32) corev1.ContainerRestartRule {
+		return corev1.ContainerRestartRule{Action: a, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: codes}}
+	}
+	never := corev1.ContainerRestartPolicyNever
+	for scenario, tc := range map[string]struct {
+		policy corev1.RestartPolicy
+		own    *corev1.ContainerRestartPolicy
+		rules  []corev1.ContainerRestartRule
+		other  []corev1.ContainerRestartRule
+		code   int32
+		ok     bool
+	}{
+		"always":                     {policy: corev1.RestartPolicyAlways, ok: true},
+		"never":                      {policy: corev1.RestartPolicyNever, code: 1},
+		"on failure, failed":         {policy: corev1.RestartPolicyOnFailure, code: 1, ok: true},
+		"on failure, done":           {policy: corev1.RestartPolicyOnFailure},
+		"its own never":              {policy: corev1.RestartPolicyAlways, own: &never},
+		"a rule about the code":      {policy: corev1.RestartPolicyNever, own: &never, rules: []corev1.ContainerRestartRule{rule(corev1.ContainerRestartRuleActionRestart, 42)}, code: 42, ok: true},
+		"a rule about another code":  {policy: corev1.RestartPolicyNever, own: &never, rules: []corev1.ContainerRestartRule{rule(corev1.ContainerRestartRuleActionRestart, 42)}, code: 1},
+		"another's end restarts all": {policy: corev1.RestartPolicyNever, other: []corev1.ContainerRestartRule{rule(corev1.ContainerRestartRuleActionRestartAllContainers, 3)}, ok: true},
+	} {
+		s := &corev1.PodSpec{RestartPolicy: tc.policy, Containers: []corev1.Container{
+			{Name: "a", RestartPolicy: tc.own, RestartPolicyRules: tc.rules}, {Name: "b", RestartPolicyRules: tc.other},
+		}}
+		old := []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: tc.code}}}}
+		c := &checks{}
+		c.restarts([]corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}, old, s.Containers, s, root("status"))
+		if ok := len(c.list) == 0; ok != tc.ok {
+			t.Errorf("%s: %v", scenario, c.list)
+		}
+	}
+}
