@@ -19,8 +19,8 @@ import (
 // often since it costs a collection, freed heap are given back after that.
 const (
 	settled   = 15 * time.Second
-	pagesTrim = time.Minute
-	heapTrim  = 5
+	pagesTrim = 30 * time.Second
+	heapTrim  = 10
 )
 
 // garbagePercent is how far the heap may grow between collections where GOGC
