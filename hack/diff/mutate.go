@@ -44,7 +44,10 @@ func strange(r *rand.Rand) any {
 	return []any{
 		nil, "", "UPPER", "a_b", " ", "a/b", "-x", "x-", "ünïcode", strings.Repeat("x", 64), strings.Repeat("x", 254), strings.Repeat("a.", 130),
 		0, -1, 1, 65535, 65536, 1 << 31, json.Number("9223372036854775807"), json.Number("1.5"), true, false, "true", "1", "100%", "1Gi", "-1m", "0x10",
-		map[string]any{}, []any{}, []any{nil}, map[string]any{"unknownField": 1},
+		map[string]any{},
+		[]any{},
+		[]any{nil},
+		map[string]any{"unknownField": 1},
 	}[r.IntN(34)]
 }
 

@@ -77,7 +77,7 @@ func Run(ctx context.Context, log *zap.Logger, parts ...Part) error {
 		log.Debug("part stopped", zap.String("part", started[i].name))
 	}
 	if errors.Is(first, context.Canceled) && ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // an ordinary stop
 	}
 	return first
 }

@@ -133,7 +133,8 @@ func TestReferences(t *testing.T) {
 		ImagePullSecrets: []corev1.LocalObjectReference{local("pull"), local("")},
 		InitContainers:   []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: local("cm-from")}}, {SecretRef: &corev1.SecretEnvSource{LocalObjectReference: local("s-from")}}}}},
 		Containers: []corev1.Container{{Env: []corev1.EnvVar{
-			{Name: "plain"}, {ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: local("cm-key")}}},
+			{Name: "plain"},
+			{ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: local("cm-key")}}},
 			{ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: local("s-key")}}},
 		}}},
 		Volumes: []corev1.Volume{

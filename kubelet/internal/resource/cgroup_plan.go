@@ -63,8 +63,10 @@ func v2Files(l Limits) []file {
 		quota = fmt.Sprintf("%d %d", l.Quota, l.Period)
 	}
 	out := []file{
-		{"cpu", "cpu.weight", strconv.FormatInt(weightOf(l.Shares), 10)}, {"cpu", "cpu.max", quota},
-		{"memory", "memory.max", orNone(l.Memory, "max")}, {"pids", "pids.max", orNone(l.Pids, "max")},
+		{"cpu", "cpu.weight", strconv.FormatInt(weightOf(l.Shares), 10)},
+		{"cpu", "cpu.max", quota},
+		{"memory", "memory.max", orNone(l.Memory, "max")},
+		{"pids", "pids.max", orNone(l.Pids, "max")},
 	}
 	for _, size := range sortedSizes(l.Huge) {
 		out = append(out, file{"hugetlb", "hugetlb." + size + ".max", strconv.FormatInt(l.Huge[size], 10)})
