@@ -103,9 +103,12 @@ func embedConfig(cfg EmbeddedConfig, log *zap.Logger) (*embed.Config, error) {
 	ec.QuotaBackendBytes = 8 << 30
 	ec.SnapshotCount = 10000
 	ec.WatchProgressNotifyInterval = 5 * time.Second
-	// A member that is alone needs no time for others to answer: it elects
-	// itself after one tick.
 	ec.TickMs, ec.ElectionMs = 100, 1000
+	if cfg.InitialCluster == "" && !cfg.Joining {
+		// A member that is alone waits for nobody's answer, but for a random
+		// part of this time before it elects itself.
+		ec.ElectionMs = 500
+	}
 	var err error
 	parse := func(raw string) []url.URL {
 		u, perr := url.Parse(raw)
