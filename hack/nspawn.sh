@@ -22,7 +22,8 @@ machine_mount() {
   mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
 }
 
-# machine_boot NAME DIR SUBNET [NSPAWN-ARGUMENT...] boots DIR/root and gives it its network; DIR/pid is its init.
+# machine_boot NAME DIR SUBNET [NSPAWN-ARGUMENT...] boots DIR/root and gives it its network; DIR/pid is its init, DIR/host
+# this host's address in that network.
 machine_boot() {
   local name=$1 dir=$2 subnet=$3 boot init=
   shift 3
@@ -37,6 +38,7 @@ machine_boot() {
   done
   echo "$init" >"$dir/pid"
   echo "$boot" >"$dir/nspawn"
+  echo "$subnet.1" >"$dir/host"
   for _ in $(seq 120); do
     case "$(machine_run "$dir" systemctl is-system-running 2>/dev/null)" in running | degraded) break ;; esac
     sleep 0.5

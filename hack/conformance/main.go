@@ -20,6 +20,7 @@ type options struct {
 	focus, skip, kubeconfig, kubectl string
 	cache, out, report               string
 	upstream, images                 string // folders of modules
+	nodes                            string // folder of machines
 	procs                            int
 	timeout                          time.Duration
 	prepare                          bool
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.report, "report", "docs/conformance.md", "file that a run of all tests writes")
 	flag.StringVar(&o.upstream, "upstream", "hack/upstream", "module with which upstream's programs are built")
 	flag.StringVar(&o.images, "images", "hack/images", "module of Flagship's images")
+	flag.StringVar(&o.nodes, "nodes", "/var/cache/flagship/nodes", "folder of the machines that make up made nodes")
 	flag.BoolVar(&o.prepare, "prepare", false, "only build the suite and the images")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,7 +87,7 @@ func run(ctx context.Context, o options) (int, error) {
 	if o.prepare {
 		return 0, nil
 	}
-	if err := reg.mirror(ctx); err != nil {
+	if err := reg.mirror(ctx, o.nodes); err != nil {
 		return 0, err
 	}
 	start := time.Now()

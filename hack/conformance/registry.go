@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -25,15 +26,15 @@ const mirrored = "registry.k8s.io"
 // hostsDir is the folder of containerd's settings by registry.
 const hostsDir = "/etc/containerd/certs.d"
 
-// registry serves images on loopback.
+// registry serves images on loopback, and to the machines that are nodes.
 type registry struct {
 	address string
 	server  *http.Server
-	done    chan struct{}
-	undo    func()
+	serving sync.WaitGroup
+	undo    []func()
 }
 
-func startRegistry(ctx context.Context, dir string) (*registry, error) {
+func startRegistry(ctx context.Context, dir string) (_ *registry, err error) {
 	cfg := &configuration.Configuration{Version: "0.1", Storage: configuration.Storage{
 		"filesystem": configuration.Parameters{"rootdirectory": dir},
 	}}
@@ -41,36 +42,65 @@ func startRegistry(ctx context.Context, dir string) (*registry, error) {
 	cfg.Log.AccessLog.Disabled = true
 	cfg.HTTP.Secret = "loopback"
 	app := handlers.NewApp(ctx, cfg)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r := &registry{server: &http.Server{Handler: app, ReadHeaderTimeout: time.Minute}}
+	r.address, err = r.listen("127.0.0.1")
+	return r, err
+}
+
+// listen serves at a free port of an address of this machine until stop, and says which.
+func (r *registry) listen(ip string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
-		return nil, fmt.Errorf("listen for the registry: %w", err)
+		return "", fmt.Errorf("listen for the registry: %w", err)
 	}
-	r := &registry{
-		address: l.Addr().String(), done: make(chan struct{}), undo: func() {},
-		server: &http.Server{Handler: app, ReadHeaderTimeout: time.Minute},
-	}
-	go func() {
-		defer close(r.done)
+	r.serving.Go(func() {
 		if err := r.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			fmt.Fprintln(os.Stderr, "registry:", err)
 		}
-	}()
-	return r, nil
+	})
+	return l.Addr().String(), nil
 }
 
-// stop ends the mirror, then the server.
+// stop ends the mirrors, then the server.
 func (r *registry) stop() {
-	r.undo()
+	for _, undo := range r.undo {
+		undo()
+	}
 	_ = r.server.Close()
-	<-r.done
+	r.serving.Wait()
 }
 
-// mirror makes containerd ask this registry for the tests' images until stop.
-func (r *registry) mirror(ctx context.Context) error {
+// mirror makes this machine's containerd and those of the machines in the folder nodes (hack/nodes.sh) ask this registry for the tests' images until stop.
+func (r *registry) mirror(ctx context.Context, nodes string) error {
 	if err := readsHosts(ctx); err != nil {
 		return err
 	}
-	dir := filepath.Join(hostsDir, mirrored)
+	if err := r.mirrorOn("/", r.address); err != nil {
+		return err
+	}
+	hosts, err := filepath.Glob(filepath.Join(nodes, "*", "host"))
+	if err != nil {
+		return err
+	}
+	for _, file := range hosts {
+		ip, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		address, err := r.listen(strings.TrimSpace(string(ip)))
+		if err != nil {
+			return err
+		}
+		if err := r.mirrorOn(filepath.Join(filepath.Dir(file), "root"), address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mirrorOn makes the containerd that sees root as its file system ask the registry at address.
+func (r *registry) mirrorOn(root, address string) error {
+	dir := filepath.Join(root, hostsDir, mirrored)
 	file := filepath.Join(dir, "hosts.toml")
 	old, err := os.ReadFile(file)
 	if err != nil && !os.IsNotExist(err) {
@@ -79,17 +109,17 @@ func (r *registry) mirror(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("# make conformance wrote this and takes it back when it ends.\nserver = \"http://%[1]s\"\n\n[host.\"http://%[1]s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", r.address)
+	text := fmt.Sprintf("# make conformance wrote this and takes it back when it ends.\nserver = \"http://%[1]s\"\n\n[host.\"http://%[1]s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", address)
 	if strings.HasPrefix(string(old), "# make conformance") {
 		old = nil // a run that was killed left it
 	}
-	r.undo = func() {
+	r.undo = append(r.undo, func() {
 		if old != nil {
 			_ = os.WriteFile(file, old, 0o644)
 			return
 		}
 		_ = os.RemoveAll(dir)
-	}
+	})
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 
