@@ -45,15 +45,17 @@ const maxReasons = 64
 // Log is a bounded ring of entries, safe for concurrent use.
 type Log struct {
 	component string
+	capacity  int
 
 	mu   sync.Mutex // guards ring and next
 	ring []Entry
 	next int
 }
 
-// NewLog returns a ring that keeps the newest capacity entries.
+// NewLog returns a ring that keeps the newest capacity entries. It takes memory
+// as they come.
 func NewLog(component string, capacity int) *Log {
-	return &Log{component: component, ring: make([]Entry, 0, capacity)}
+	return &Log{component: component, capacity: capacity}
 }
 
 // Record adds an entry, in place of the oldest when the ring is full. An entry
@@ -71,11 +73,11 @@ func (l *Log) Record(e Entry) {
 			return
 		}
 	}
-	if len(l.ring) < cap(l.ring) {
+	if len(l.ring) < l.capacity {
 		l.ring = append(l.ring, e)
 		return
 	}
-	if cap(l.ring) == 0 {
+	if l.capacity == 0 {
 		return
 	}
 	l.ring[l.next] = e

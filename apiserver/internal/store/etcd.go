@@ -106,8 +106,9 @@ func embedConfig(cfg EmbeddedConfig, log *zap.Logger) (*embed.Config, error) {
 	ec.TickMs, ec.ElectionMs = 100, 1000
 	if cfg.InitialCluster == "" && !cfg.Joining {
 		// A member that is alone waits for nobody's answer, but for a random
-		// part of this time before it elects itself.
-		ec.ElectionMs = 500
+		// part of this time before it elects itself. It is longer than two
+		// heartbeats of the members that may join it.
+		ec.TickMs, ec.ElectionMs = 50, 250
 	}
 	var err error
 	parse := func(raw string) []url.URL {
