@@ -91,7 +91,7 @@ upstream: # upstream's API server and etcd, to compare with
 	  ../step.sh "build etcd" go build -ldflags "-s -w" -o ../../$(BIN)/upstream/etcd go.etcd.io/etcd/server/v3
 
 diff: kube-apiserver upstream ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod
-	@cd hack/diff && GOWORK=off ../step.sh "build diff" go build -o ../../$(TOOLS)/diff .
+	@hack/step.sh "build diff" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/diff ./diff
 	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
 
 conformance: ## upstream's conformance tests against the running cluster (root): FOCUS='…' SKIP='…' PROCS=4

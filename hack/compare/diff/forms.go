@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"flagship/hack/compare/lab"
 )
 
 const table = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -129,13 +131,13 @@ func (r *run) malformed(ctx context.Context) error {
 		{method: "GET", path: "/api//v1/namespaces"},
 		{method: "GET", path: maps, user: "-"},
 		{method: "GET", path: maps, user: "wrong"},
-		{method: "GET", path: maps, user: "user-token"},
+		{method: "GET", path: maps, user: lab.JaneToken},
 		{method: "GET", path: "/api", user: "-"},
 		{method: "GET", path: "/version", user: "-"},
-		{method: "GET", path: "/metrics", user: "user-token"},
+		{method: "GET", path: "/metrics", user: lab.JaneToken},
 		{method: "POST", path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", contentType: mediaJSON, body: []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{}}`)},
-		{method: "POST", path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", user: "user-token", contentType: mediaJSON, body: []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{"resourceAttributes":{"verb":"get","resource":"pods","namespace":"diff"}}}`)},
-		{method: "POST", path: "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", user: "user-token", contentType: mediaJSON, body: []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{"namespace":"diff"}}`)},
+		{method: "POST", path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", user: lab.JaneToken, contentType: mediaJSON, body: []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{"resourceAttributes":{"verb":"get","resource":"pods","namespace":"diff"}}}`)},
+		{method: "POST", path: "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", user: lab.JaneToken, contentType: mediaJSON, body: []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{"namespace":"diff"}}`)},
 		{method: "POST", path: "/apis/authentication.k8s.io/v1/tokenreviews", contentType: mediaJSON, body: []byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{"token":"wrong"}}`)},
 		{method: "POST", path: "/apis/authentication.k8s.io/v1/selfsubjectreviews", contentType: mediaJSON, body: []byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`)},
 	} {

@@ -62,7 +62,7 @@ func discover(ctx context.Context, s *side) (map[string]kind, error) {
 			}
 		}
 		if err := json.Unmarshal(data, &list); err != nil || len(list.Items) == 0 {
-			return nil, fmt.Errorf("discovery of %s: %d, %w", s.name, a.code, err)
+			return nil, fmt.Errorf("discovery of %s: %d, %w", s.Name, a.code, err)
 		}
 		for _, g := range list.Items {
 			for _, v := range g.Versions {

@@ -1,4 +1,4 @@
-module flagship/hack/diff
+module flagship/hack/compare
 
 go 1.26.0
 

@@ -61,7 +61,7 @@ func newRun(ctx context.Context, up, our *side, only, explained string) (*run, e
 		} {
 			a, err := s.do(ctx, request{method: "POST", path: o.path, contentType: mediaJSON, body: []byte(o.body)})
 			if err != nil || a.code > 299 && a.code != 409 {
-				return nil, fmt.Errorf("%s: POST %s: %d %v %w", s.name, o.path, a.code, a.body, err)
+				return nil, fmt.Errorf("%s: POST %s: %d %v %w", s.Name, o.path, a.code, a.body, err)
 			}
 		}
 	}
@@ -98,7 +98,7 @@ func (r *run) live(ctx context.Context, id, verb, name, item string, change func
 	for i, s := range []*side{r.up, r.our} {
 		now, err := s.do(ctx, request{method: "GET", path: item})
 		if err != nil {
-			return fmt.Errorf("%s: GET %s: %w", s.name, item, err)
+			return fmt.Errorf("%s: GET %s: %w", s.Name, item, err)
 		}
 		obj, ok := now.body.(map[string]any)
 		if !ok {
@@ -106,7 +106,7 @@ func (r *run) live(ctx context.Context, id, verb, name, item string, change func
 		}
 		q := change(obj)
 		if got[i], err = s.do(ctx, q); err != nil {
-			return fmt.Errorf("%s: %s %s: %w", s.name, q.method, q.path, err)
+			return fmt.Errorf("%s: %s %s: %w", s.Name, q.method, q.path, err)
 		}
 	}
 	r.compare(id, verb, name, got[0], got[1])

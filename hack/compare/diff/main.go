@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"flagship/hack/compare/lab"
 )
 
 // options are the command line.
@@ -29,7 +31,7 @@ func main() {
 	flag.StringVar(&o.upstream, "upstream", "", "folder of upstream's kube-apiserver and etcd")
 	flag.StringVar(&o.ours, "ours", "bin", "folder of our kube-apiserver")
 	flag.StringVar(&o.golden, "golden", "", "folder of the golden objects, k8s.io/api/testdata/HEAD")
-	flag.StringVar(&o.testdata, "testdata", "hack/diff/testdata", "folder of the cases and of explained.yaml")
+	flag.StringVar(&o.testdata, "testdata", "hack/compare/diff/testdata", "folder of the cases and of explained.yaml")
 	flag.StringVar(&o.report, "report", "", "file of the report, empty for none")
 	flag.StringVar(&o.full, "full", "bin/diff.txt", "file of all differences")
 	flag.StringVar(&o.only, "kind", "", "compare this kind alone")
@@ -51,27 +53,21 @@ func main() {
 }
 
 func compareServers(ctx context.Context, o options) error {
-	for _, path := range []*string{&o.upstream, &o.ours} {
-		var err error
-		if *path, err = filepath.Abs(*path); err != nil {
-			return err
-		}
-	}
-	l, err := newLab(o.upstream, o.ours)
+	l, err := lab.New(o.upstream, o.ours)
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	up, err := l.serve(ctx, "upstream", o.upstream, "upstream")
+	defer l.Close()
+	up, err := serve(ctx, l, "upstream", l.Upstream, "upstream")
 	if err != nil {
 		return err
 	}
-	defer up.proc.stop()
-	our, err := l.serve(ctx, "ours", o.ours, "ours")
+	defer up.Proc.Stop()
+	our, err := serve(ctx, l, "ours", l.Ours, "ours")
 	if err != nil {
 		return err
 	}
-	defer our.proc.stop()
+	defer our.Proc.Stop()
 	r, err := newRun(ctx, up, our, o.only, filepath.Join(o.testdata, "explained.yaml"))
 	if err != nil {
 		return err
@@ -83,12 +79,25 @@ func compareServers(ctx context.Context, o options) error {
 	if err := r.all(ctx, o); err != nil {
 		return err
 	}
-	up.proc.stop()
-	our.proc.stop()
+	up.Proc.Stop()
+	our.Proc.Stop()
 	if err := exchange(ctx, l, r); err != nil {
 		return err
 	}
 	return r.finish(o)
+}
+
+// serve starts an API server on a store.
+func serve(ctx context.Context, l *lab.Lab, name, bin, store string) (*side, error) {
+	_, url, err := l.Store(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.Serve(ctx, name, bin, "--etcd-servers="+url)
+	if err != nil {
+		return nil, err
+	}
+	return &side{s}, nil
 }
 
 // all sends every sort of request.

@@ -4,24 +4,26 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"flagship/hack/compare/lab"
 )
 
 // exchange lets each server open the other's store, and compares every object that both read there.
-func exchange(ctx context.Context, l *lab, r *run) error {
+func exchange(ctx context.Context, l *lab.Lab, r *run) error {
 	for _, store := range []string{"upstream", "ours"} {
-		up, err := l.serve(ctx, "upstream", l.upstream, store)
+		up, err := serve(ctx, l, "upstream", l.Upstream, store)
 		if err != nil {
 			return err
 		}
-		our, err := l.serve(ctx, "ours", l.ours, store)
+		our, err := serve(ctx, l, "ours", l.Ours, store)
 		if err != nil {
-			up.proc.stop()
+			up.Proc.Stop()
 			return err
 		}
 		r.up, r.our = up, our
 		err = r.stored(ctx, store)
-		up.proc.stop()
-		our.proc.stop()
+		up.Proc.Stop()
+		our.Proc.Stop()
 		if err != nil {
 			return err
 		}
@@ -40,10 +42,10 @@ func (r *run) stored(ctx context.Context, store string) error {
 		for i, s := range []*side{r.up, r.our} {
 			a, err := s.do(ctx, request{method: "GET", path: k.all()})
 			if err != nil {
-				return fmt.Errorf("%s: list %s: %w", s.name, id, err)
+				return fmt.Errorf("%s: list %s: %w", s.Name, id, err)
 			}
 			if items[i], err = byName(a); err != nil {
-				return fmt.Errorf("%s: list %s: %w", s.name, id, err)
+				return fmt.Errorf("%s: list %s: %w", s.Name, id, err)
 			}
 		}
 		for name := range items[0] {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"flagship/hack/compare/lab"
 )
 
 // request is what both servers get.
@@ -21,6 +23,9 @@ type request struct {
 	// user is a token other than the administrator's, "-" for none.
 	user string
 }
+
+// side is one of the two servers.
+type side struct{ *lab.Server }
 
 // answer is what a server said.
 type answer struct {
@@ -34,14 +39,14 @@ type answer struct {
 const mostBody = 32 << 20
 
 func (s *side) do(ctx context.Context, r request) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, r.method, s.base+r.path, bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.method, s.Base+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return answer{}, err
 	}
 	switch r.user {
 	case "-":
 	case "":
-		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Authorization", "Bearer "+lab.AdminToken)
 	default:
 		req.Header.Set("Authorization", "Bearer "+r.user)
 	}
@@ -53,7 +58,7 @@ func (s *side) do(ctx context.Context, r request) (answer, error) {
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
-	resp, err := s.http.Do(req)
+	resp, err := s.HTTP.Do(req)
 	if err != nil {
 		return answer{}, err
 	}

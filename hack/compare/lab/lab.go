@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// The tokens that servers of a lab know: an administrator's and that of jane, who may do nothing.
+const (
+	AdminToken = "lab-admin"
+	JaneToken  = "lab-jane"
+)
+
+// Lab is the folder of a run and what is in it.
+type Lab struct {
+	// Upstream and Ours are folders of binaries.
+	Upstream, Ours string
+	// Sync makes etcd write its log through to the disk, as in earnest.
+	Sync bool
+
+	dir    string
+	stores map[string]*store
+}
+
+// store is one etcd.
+type store struct {
+	url  string
+	proc *Process
+}
+
+// New makes a lab, in a temporary folder.
+func New(upstream, ours string) (*Lab, error) {
+	for _, path := range []*string{&upstream, &ours} {
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.MkdirTemp("", "flagship-lab-")
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{Upstream: upstream, Ours: ours, dir: dir, stores: map[string]*store{}}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	for name, data := range map[string][]byte{"sa.key": block, "tokens.csv": []byte(AdminToken + ",admin,1,system:masters\n" + JaneToken + ",jane,2\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Close ends the stores and removes the folder.
+func (l *Lab) Close() {
+	for _, s := range l.stores {
+		s.proc.Stop()
+	}
+	_ = os.RemoveAll(l.dir)
+}
+
+// Path is that of a file in the lab's folder.
+func (l *Lab) Path(name string) string { return filepath.Join(l.dir, name) }
+
+// Store starts upstream's etcd by this name, once.
+func (l *Lab) Store(ctx context.Context, name string) (*Process, string, error) {
+	if s := l.stores[name]; s != nil {
+		return s.proc, s.url, nil
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, "", err
+	}
+	url, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[0]), fmt.Sprintf("http://127.0.0.1:%d", ports[1])
+	args := []string{
+		"--data-dir=" + l.Path("etcd-"+name), "--listen-client-urls=" + url, "--advertise-client-urls=" + url, "--listen-peer-urls=" + peer,
+		"--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
+	}
+	if !l.Sync {
+		args = append(args, "--unsafe-no-fsync")
+	}
+	proc, err := l.Start(ctx, "etcd-"+name, filepath.Join(l.Upstream, "etcd"), args...)
+	if err != nil {
+		return nil, "", err
+	}
+	l.stores[name] = &store{url: url, proc: proc}
+	return proc, url, nil
+}
+
+// Server is one API server.
+type Server struct {
+	Name string
+	// Base is its URL.
+	Base string
+	HTTP *http.Client
+	Proc *Process
+	// Took is from exec to ready.
+	Took time.Duration
+}
+
+// Serve starts the kube-apiserver of a folder and waits until it is ready. Its store is that of the arguments: Store gives the URL for
+// --etcd-servers.
+func (l *Lab) Serve(ctx context.Context, name, bin string, args ...string) (*Server, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Name: name, Base: fmt.Sprintf("https://127.0.0.1:%d", ports[0]), HTTP: &http.Client{
+		Timeout: 5 * time.Minute,
+		// The certificate was made a moment ago for this run alone.
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64},
+	}}
+	begin := time.Now()
+	s.Proc, err = l.Start(ctx, name, filepath.Join(bin, "kube-apiserver"), append([]string{
+		fmt.Sprintf("--secure-port=%d", ports[0]), "--bind-address=127.0.0.1", "--advertise-address=192.0.2.1",
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file=" + l.Path("sa.key"), "--service-account-key-file=" + l.Path("sa.key"),
+		"--token-auth-file=" + l.Path("tokens.csv"), "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--allow-privileged=true", "--service-cluster-ip-range=10.96.0.0/16", "--cert-dir=" + l.Path(name+"-certs"),
+	}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		s.Proc.Stop()
+		return nil, err
+	}
+	s.Took = time.Since(begin)
+	return s, nil
+}
+
+// ready waits until a server says so.
+func (s *Server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Base+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", "Bearer "+AdminToken)
+		if resp, err := s.HTTP.Do(req); err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("%s is not ready after two minutes; the end of its log:\n%s", s.Name, s.Proc.Tail()), ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Kubeconfig writes a file by which a program is the administrator of a server, and says where it is.
+func (l *Lab) Kubeconfig(s *Server) (string, error) {
+	path := l.Path(s.Name + ".conf")
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+current-context: lab
+clusters: [{name: lab, cluster: {server: %q, insecure-skip-tls-verify: true}}]
+users: [{name: lab, user: {token: %s}}]
+contexts: [{name: lab, context: {cluster: lab, user: lab}}]
+`, s.Base, AdminToken)
+	return path, os.WriteFile(path, []byte(text), 0o600)
+}
