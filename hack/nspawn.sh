@@ -22,15 +22,42 @@ machine_mount() {
   mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
 }
 
+# machine_exec NAME ARGUMENT... becomes systemd-nspawn. Where cgroups are v1 it goes into cgroups of its own first, which become the root of what the machine
+# sees: a kubelet removes the cgroups of pods that it does not know, and those of another cluster on this host are such.
+machine_exec() {
+  local name=$1 c
+  shift
+  for c in pids devices memory cpu cpuset blkio cpuacct freezer; do
+    c=/sys/fs/cgroup/$c
+    [ -e "$c/tasks" ] || continue
+    mkdir -p "$c/machine-$name"
+    if [ -e "$c/cpuset.cpus" ]; then
+      cat "$c/cpuset.cpus" >"$c/machine-$name/cpuset.cpus"
+      cat "$c/cpuset.mems" >"$c/machine-$name/cpuset.mems"
+    fi
+    echo $$ >"$c/machine-$name/cgroup.procs"
+  done
+  exec systemd-nspawn --machine="$name" --capability=all --system-call-filter='@keyring bpf' --keep-unit --register=no --network-veth "$@"
+}
+
+# machine_cgroups_remove NAME removes the cgroups of a machine that has ended.
+machine_cgroups_remove() {
+  local c
+  for c in /sys/fs/cgroup/*/machine-"$1"; do
+    [ ! -d "$c" ] || find "$c" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+  done
+}
+
 # machine_boot NAME DIR SUBNET [NSPAWN-ARGUMENT...] boots DIR/root and gives it its network; DIR/pid is its init, DIR/host
 # this host's address in that network.
 machine_boot() {
   local name=$1 dir=$2 subnet=$3 boot init=
   shift 3
   ip link del "ve-$name" 2>/dev/null || true # of a run that was killed
-  nohup systemd-nspawn -b -D "$dir/root" --machine="$name" --capability=all --system-call-filter='@keyring bpf' --keep-unit --register=no --resolv-conf=off \
-    --network-veth --bind="$dir/containerd:/var/lib/containerd" "$@" >"$dir/console" 2>&1 </dev/null &
+  nohup bash -c '. "$0"; machine_exec "$@"' "${BASH_SOURCE[0]}" "$name" -b -D "$dir/root" --resolv-conf=off --bind="$dir/containerd:/var/lib/containerd" "$@" \
+    >"$dir/console" 2>&1 </dev/null &
   boot=$!
+  echo "$name" >"$dir/name"
   for _ in $(seq 120); do
     init=$(pgrep -P $boot | head -1 || true)
     [ -z "$init" ] && kill -0 $boot 2>/dev/null || break
@@ -67,6 +94,7 @@ machine_stop() {
   if [ -n "$boot" ] && kill -0 "$boot" 2>/dev/null; then
     timeout 60 tail --pid="$boot" -f /dev/null || kill -9 "$boot" 2>/dev/null || true
   fi
+  machine_cgroups_remove "$(cat "$1/name" 2>/dev/null)"
   umount -l "$1/root" 2>/dev/null || true
   rm -rf "$1"
 }

@@ -534,8 +534,6 @@ func (c *cluster) reset() {
 		"rules":      `nft list tables | grep -i kube; iptables-save | grep -E "^:(KUBE|CNI)-"`,
 		"links":      `ip -o link | grep -E "cni0|veth"`,
 		"containers": `ctr -n k8s.io containers ls -q`,
-		// Where cgroups are v1 the machine shares them with this host, and with
-		// a cluster there: only those of this cluster's own pods count.
 		"cgroups": `for uid in ` + uids + `; do find /sys/fs/cgroup -maxdepth 5 -name "*$uid*"; done`,
 	} {
 		out, err := c.m.run(c.ctx, "sh", "-c", script+"; true")

@@ -78,6 +78,9 @@ func rootfs(ctx context.Context) (string, error) {
 	return root, os.Rename(tmp, root)
 }
 
+// machineExec is bash that becomes systemd-nspawn by hack/nspawn.sh.
+const machineExec = `. "$0"; machine_exec "$@"`
+
 // bootMachine boots a machine with the binaries of this checkout in /opt/src.
 func bootMachine(ctx context.Context, t *testing.T, name, binaries string) *machine {
 	t.Helper()
@@ -91,7 +94,7 @@ func bootMachine(ctx context.Context, t *testing.T, name, binaries string) *mach
 	}
 	t.Cleanup(func() { m.down(t) })
 	m.root = filepath.Join(m.dir, "root")
-	args := []string{"-b", "-D", m.root, "--machine=" + name, "--capability=all", "--system-call-filter=@keyring bpf", "--keep-unit", "--register=no", "--network-veth", "--bind-ro=" + binaries + ":/opt/src"}
+	args := []string{"-c", machineExec, "../nspawn.sh", name, "-b", "-D", m.root, "--bind-ro=" + binaries + ":/opt/src"}
 	for _, d := range []string{"root", "upper", "work", "containerd"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -107,7 +110,7 @@ func bootMachine(ctx context.Context, t *testing.T, name, binaries string) *mach
 	if m.log, err = os.Create(filepath.Join(m.dir, "console.log")); err != nil {
 		t.Fatal(err)
 	}
-	m.boot = exec.Command("systemd-nspawn", args...)
+	m.boot = exec.Command("bash", args...)
 	m.boot.Stdout, m.boot.Stderr = m.log, m.log
 	m.boot.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := m.boot.Start(); err != nil {
@@ -198,6 +201,9 @@ func (m *machine) down(t *testing.T) {
 	}
 	if m.log != nil {
 		_ = m.log.Close()
+	}
+	if _, err := sh(context.Background(), "bash", "-c", `. "$0"; machine_cgroups_remove "$1"`, "../nspawn.sh", m.name); err != nil {
+		t.Error(err)
 	}
 	_ = syscall.Unmount(m.root, syscall.MNT_DETACH)
 	if os.Getenv("FLAGSHIP_E2E_KEEP") != "" {

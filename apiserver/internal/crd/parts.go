@@ -250,9 +250,9 @@ func client(c *apiextensions.WebhookClientConfig, lenient *leniency, at *field.P
 	case (c.URL == nil) == (c.Service == nil):
 		errs = append(errs, field.Required(at, "exactly one of url or service is required"))
 	case c.URL != nil:
-		errs = append(errs, hookURL(*c.URL, at.Child("url"))...)
+		errs = append(errs, HookURL(*c.URL, at.Child("url"))...)
 	default:
-		errs = append(errs, hookService(c.Service, at.Child("service"))...)
+		errs = append(errs, HookService(c.Service.Namespace, c.Service.Name, c.Service.Path, c.Service.Port, at.Child("service"))...)
 	}
 	if len(c.CABundle) > 0 && !lenient.badCA {
 		errs = append(errs, caBundle(c.CABundle, at.Child("caBundle"))...)
@@ -267,7 +267,8 @@ func caBundle(data []byte, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func hookURL(text string, at *field.Path) field.ErrorList {
+// HookURL checks the URL of a webhook.
+func HookURL(text string, at *field.Path) field.ErrorList {
 	const form = "; desired format: https://host[/path]"
 	u, err := url.Parse(text)
 	if err != nil {
@@ -287,21 +288,22 @@ func hookURL(text string, at *field.Path) field.ErrorList {
 	return errs
 }
 
-func hookService(s *apiextensions.ServiceReference, at *field.Path) field.ErrorList {
+// HookService checks the service that a webhook is behind.
+func HookService(namespace, name string, urlPath *string, port int32, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if s.Name == "" {
+	if name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
 	}
-	if s.Namespace == "" {
+	if namespace == "" {
 		errs = append(errs, field.Required(at.Child("namespace"), ""))
 	}
-	if msgs := validation.IsValidPortNum(int(s.Port)); msgs != nil {
-		errs = append(errs, field.Invalid(at.Child("port"), s.Port, "port is not valid: "+strings.Join(msgs, ", ")))
+	if msgs := validation.IsValidPortNum(int(port)); msgs != nil {
+		errs = append(errs, field.Invalid(at.Child("port"), port, "port is not valid: "+strings.Join(msgs, ", ")))
 	}
-	if s.Path == nil || *s.Path == "" || *s.Path == "/" {
+	if urlPath == nil || *urlPath == "" || *urlPath == "/" {
 		return errs
 	}
-	path, p := *s.Path, at.Child("path")
+	path, p := *urlPath, at.Child("path")
 	if path == "//" {
 		return append(errs, field.Invalid(p, path, "segment[0] may not be empty"))
 	}

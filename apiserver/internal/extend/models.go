@@ -56,13 +56,22 @@ func objectModel(s *structuralschema.Structural, gvk schema.GroupVersionKind, pr
 			simplify(s)
 		}
 		out = s.ToKubeOpenAPI()
-		out.SetProperty("metadata", *spec.RefSchema(refs + metaPrefix + "ObjectMeta").WithDescription(textMetadata))
+		out.SetProperty("metadata", reference(refs, "ObjectMeta", textMetadata, v2))
 		out.SetProperty("apiVersion", text(textAPIVersion))
 		out.SetProperty("kind", text(textKind))
 		embed(out, refs, v2)
 	}
 	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
 	return out
+}
+
+// reference is a field whose type is another model. OpenAPI v3 allows nothing beside a reference.
+func reference(refs, model, description string, v2 bool) spec.Schema {
+	ref := spec.RefSchema(refs + metaPrefix + model)
+	if v2 {
+		return *ref.WithDescription(description)
+	}
+	return *new(spec.Schema).WithDescription(description).WithAllOf(*ref)
 }
 
 // embed adds the fields that every object has to objects within the object.
@@ -90,7 +99,7 @@ func embed(s *spec.Schema, refs string, v2 bool) {
 	}
 	s.SetProperty("apiVersion", text(textSubAPIVersion))
 	s.SetProperty("kind", text(textSubKind))
-	s.SetProperty("metadata", *spec.RefSchema(refs + metaPrefix + "ObjectMeta").WithDescription(textMetadata))
+	s.SetProperty("metadata", reference(refs, "ObjectMeta", textMetadata, v2))
 	for _, name := range []string{"kind", "apiVersion"} {
 		if !slices.Contains(s.Required, name) {
 			s.Required = append(s.Required, name)
@@ -142,7 +151,7 @@ func listModel(gvk schema.GroupVersionKind, plural, listKind string, v2 bool) *s
 	items := spec.ArrayProperty(spec.RefSchema(refs + modelName(gvk))).WithDescription("List of " + plural + ". More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md")
 	s := new(spec.Schema).Typed("object", "").WithDescription(listKind+" is a list of "+gvk.Kind).WithRequired("items").
 		SetProperty("items", *items).
-		SetProperty("metadata", *spec.RefSchema(refs + metaPrefix + "ListMeta").WithDescription(textListMetadata)).
+		SetProperty("metadata", reference(refs, "ListMeta", textListMetadata, v2)).
 		SetProperty("apiVersion", text(textAPIVersion)).
 		SetProperty("kind", text(textKind))
 	s.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": listKind}})

@@ -5,8 +5,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -15,6 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"flagship/apiserver/internal/crd"
 )
 
 // hook is what both kinds of webhooks have.
@@ -113,45 +114,10 @@ func (c *checks) hookClient(x *admissionregistrationv1.WebhookClientConfig, p *f
 	case (x.URL == nil) == (x.Service == nil):
 		c.required(p, "exactly one of url or service is required")
 	case x.URL != nil:
-		c.hookURL(*x.URL, p.Child("url"))
+		c.add(crd.HookURL(*x.URL, p.Child("url")))
 	default:
-		s, at := x.Service, p.Child("service")
-		if s.Name == "" {
-			c.required(at.Child("name"), "service name is required")
-		}
-		if s.Namespace == "" {
-			c.required(at.Child("namespace"), "service namespace is required")
-		}
-		if s.Port != nil && len(validation.IsValidPortNum(int(*s.Port))) > 0 {
-			c.invalid(at.Child("port"), *s.Port, "port is not valid: "+strings.Join(validation.IsValidPortNum(int(*s.Port)), ","))
-		}
-		if s.Path != nil && !strings.HasPrefix(*s.Path, "/") {
-			c.invalid(at.Child("path"), *s.Path, "must start with a '/'")
-		}
-	}
-}
-
-func (c *checks) hookURL(s string, p *field.Path) {
-	const form = "; desired format: https://host[/path]"
-	u, err := url.Parse(s)
-	if err != nil {
-		c.required(p, "url must be a valid URL: "+err.Error()+form)
-		return
-	}
-	if u.Scheme != "https" {
-		c.invalid(p, u.Scheme, "'https' is the only allowed URL scheme"+form)
-	}
-	if u.Host == "" {
-		c.invalid(p, u.Host, "host must be specified"+form)
-	}
-	if u.User != nil {
-		c.invalid(p, u.User.String(), "user information is not permitted in the URL")
-	}
-	if u.Fragment != "" {
-		c.invalid(p, u.Fragment, "fragments are not permitted in the URL")
-	}
-	if u.RawQuery != "" {
-		c.invalid(p, u.RawQuery, "query parameters are not permitted in the URL")
+		s := x.Service
+		c.add(crd.HookService(s.Namespace, s.Name, s.Path, ptr.Deref(s.Port, 443), p.Child("service")))
 	}
 }
 
