@@ -33,7 +33,7 @@ const pathEnv = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 // images are those that conformance tests run.
 func images(s *suite, own, source string) ([]image, error) {
-	box, err := layer.Busybox(filepath.Join(own, "wget"))
+	box, err := layer.Busybox(own)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ http {
 func pushImages(ctx context.Context, o options, s *suite, address string) error {
 	start := time.Now()
 	own := filepath.Join(o.cache, "own")
-	for _, program := range []string{"pause", "wget"} {
+	for _, program := range []string{"pause", "sh", "wget"} {
 		if err := step(ctx, "build "+program, o.images, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(own, program), "./"+program); err != nil {
 			return err
 		}

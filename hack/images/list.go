@@ -40,7 +40,7 @@ func list(bin, work, tag string) ([]image, error) {
 		name: repository + "/coredns/coredns:" + coreDNSVersion, entrypoint: []string{"/coredns"}, workdir: "/",
 		files: append(layer.System(), layer.Entry{To: "/coredns", From: filepath.Join(work, "coredns")}),
 	})
-	shell, err := layer.Busybox(filepath.Join(work, "wget"))
+	shell, err := layer.Busybox(work)
 	return append(images, image{name: "localhost/busybox:1", cmd: []string{"sh"}, files: shell}), err
 }
 

@@ -31,7 +31,7 @@ func run(bin, out, src, tag string) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"pause", "coredns", "wget"} {
+	for _, name := range []string{"pause", "coredns", "sh", "wget"} {
 		start := time.Now()
 		if err := build(src, name, work); err != nil {
 			return err

@@ -1,6 +1,9 @@
 package layer
 
-import "fmt"
+import (
+	"fmt"
+	"path/filepath"
+)
 
 // System is what a program expects of any machine.
 func System() []Entry {
@@ -24,9 +27,9 @@ func Merged() []Entry {
 	return out
 }
 
-// Busybox is a small system with busybox's applets. Its shell is bash, which hands on environment names with dashes,
-// and its wget is the program at the path, since the static one cannot resolve names.
-func Busybox(wget string) ([]Entry, error) {
+// Busybox is a small system with busybox's applets. Its shell and wget are programs in the folder: Debian's busybox drops environment
+// names with dashes, and its static wget cannot resolve names.
+func Busybox(programs string) ([]Entry, error) {
 	box, shell := Glob([]string{"/usr/bin/busybox", "/bin/busybox"}), Glob([]string{"/usr/bin/bash-static", "/bin/bash-static", "/usr/bin/bash"})
 	if len(box) == 0 || len(shell) == 0 {
 		return nil, fmt.Errorf("busybox or bash is not on this machine: apt-get install busybox-static bash-static")
@@ -34,7 +37,8 @@ func Busybox(wget string) ([]Entry, error) {
 	out := append(System(), Merged()...)
 	out = append(out,
 		Entry{To: "/usr/bin/busybox", From: box[0]}, Entry{To: "/usr/bin/bash", From: shell[0]},
-		Entry{To: "/usr/bin/sh", Link: "bash"}, Entry{To: "/usr/bin/wget", From: wget})
+		Entry{To: "/usr/bin/sh", From: filepath.Join(programs, "sh")}, Entry{To: "/usr/bin/ash", Link: "sh"},
+		Entry{To: "/usr/bin/wget", From: filepath.Join(programs, "wget")})
 	applets, err := output(box[0], "--list")
 	if err != nil {
 		return nil, err

@@ -47,8 +47,11 @@ func (k *kubelet) Remove(uid types.UID) {
 	k.pool.Remove(uid)
 }
 
-// Admit says why a pod cannot run here.
-func (k *kubelet) Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message string) {
+// freshNode bounds the wait for the Node object of an admission.
+const freshNode = 10 * time.Second
+
+// Admit says why a pod cannot run here. Labels that do not match are read again: the scheduler may know newer ones.
+func (k *kubelet) Admit(ctx context.Context, pod *corev1.Pod, others []*corev1.Pod) (reason, message string) {
 	n := &corev1.Node{}
 	if k.member != nil {
 		n = k.member.Node()
@@ -57,6 +60,18 @@ func (k *kubelet) Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message 
 	if k.evictor != nil {
 		in.Pressure = k.evictor.Conditions()
 	}
+	reason, message = node.Admit(in)
+	if reason != node.ReasonNodeAffinity || k.member == nil {
+		return reason, message
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshNode)
+	defer cancel()
+	fresh, err := k.member.Fresh(ctx)
+	if err != nil {
+		k.log.Warn("labels of the node were not read again for a pod that they do not match", zap.String("pod", podspec.FullName(pod)), zap.Error(err))
+		return reason, message
+	}
+	in.Node = fresh
 	return node.Admit(in)
 }
 

@@ -13,6 +13,9 @@ import (
 	"flagship/kubelet/internal/podspec"
 )
 
+// ReasonNodeAffinity is that of a pod whose selector or affinity the node's labels do not match.
+const ReasonNodeAffinity = "NodeAffinity"
+
 // AdmitInput is everything an admission depends on.
 type AdmitInput struct {
 	Pod           *corev1.Pod
@@ -54,7 +57,7 @@ func Admit(in AdmitInput) (reason, message string) {
 		return "NodeName", "Predicate NodeName failed: node(s) didn't match the requested node name"
 	}
 	if !podspec.IsStatic(pod) && !matchesNode(pod, in.Node) {
-		return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+		return ReasonNodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
 	}
 	if conflict(pod, in.Others) {
 		return "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"

@@ -73,6 +73,17 @@ func (m *Member) Node() *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.cfg.Name, Labels: m.cfg.Labels}}
 }
 
+// Fresh asks the API server for the Node object.
+func (m *Member) Fresh(ctx context.Context) (*corev1.Node, error) {
+	nodes := kube.For[corev1.Node, corev1.NodeList](m.deps.Client, core("nodes"), "")
+	node, err := nodes.Get(ctx, m.cfg.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	m.observe(ctx, node)
+	return node, nil
+}
+
 // Poke makes the status be looked at soon.
 func (m *Member) Poke() {
 	select {

@@ -51,7 +51,7 @@ type Probes interface {
 // Node is what a worker needs to know about the node.
 type Node interface {
 	// Admit says why the pod cannot run beside the others, with an empty reason when it can.
-	Admit(pod *corev1.Pod, others []*corev1.Pod) (reason, message string)
+	Admit(ctx context.Context, pod *corev1.Pod, others []*corev1.Pod) (reason, message string)
 	NetworkError() error
 	HostIPs() []string
 	RuntimeHandler(ctx context.Context, class *string) (string, error)
@@ -255,10 +255,10 @@ func (p *Pool) active(except types.UID) []*corev1.Pod {
 }
 
 // admit decides once whether the pod may run beside the others.
-func (p *Pool) admit(w *worker, pod *corev1.Pod) (reason, message string) {
+func (p *Pool) admit(ctx context.Context, w *worker, pod *corev1.Pod) (reason, message string) {
 	p.granting.Lock()
 	defer p.granting.Unlock()
-	reason, message = p.deps.Node.Admit(pod, p.others(pod.UID))
+	reason, message = p.deps.Node.Admit(ctx, pod, p.others(pod.UID))
 	if reason == "" {
 		if err := p.deps.Books.Grant(pod); err != nil {
 			return "UnexpectedAdmissionError", err.Error()

@@ -26,7 +26,7 @@ func (w *worker) sync(ctx context.Context, pod *corev1.Pod) (again time.Duration
 		return retryPeriod / 5, false, err
 	}
 	if w.first {
-		if rejected := w.begin(pod, state); rejected {
+		if rejected := w.begin(ctx, pod, state); rejected {
 			return 0, true, nil
 		}
 		w.first = false
@@ -81,7 +81,7 @@ func (w *worker) sync(ctx context.Context, pod *corev1.Pod) (again time.Duration
 }
 
 // begin runs once per worker: admission of a pod that has never run here, and what a restarted kubelet must recall.
-func (w *worker) begin(pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
+func (w *worker) begin(ctx context.Context, pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
 	d := &w.pool.deps
 	if len(state.Containers) > 0 || len(state.Sandboxes) > 0 {
 		w.pool.mu.Lock()
@@ -91,7 +91,7 @@ func (w *worker) begin(pod *corev1.Pod, state *podstate.Pod) (rejected bool) {
 		return false
 	}
 	granted, _, _ := d.Books.Granted(pod)
-	reason, message := w.pool.admit(w, granted)
+	reason, message := w.pool.admit(ctx, w, granted)
 	if reason == "" {
 		d.Decided(pod, "admitted", "", "")
 		return false
