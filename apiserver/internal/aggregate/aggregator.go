@@ -111,7 +111,7 @@ func (a *Aggregator) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

@@ -114,7 +114,10 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 		cfg: cfg, set: set, log: log, start: time.Now(), rbac: &authz.RBAC{}, graph: &authz.Graph{},
 		checks: serving.NewChecks(), decisions: decision.NewLog(name, decisions), stopping: make(chan struct{}), ready: make(chan struct{}),
 	}
-	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix}, client)
+	if s.scheme, err = resource.NewScheme(); err != nil {
+		return err
+	}
+	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: rest.StoredJSON(s.scheme, cfg.Etcd.Prefix)}, client)
 	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
 	srv, err := s.wire(ctx)
 	if err != nil {
@@ -171,10 +174,6 @@ func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*clien
 
 // wire builds everything and starts nothing.
 func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
-	var err error
-	if s.scheme, err = resource.NewScheme(); err != nil {
-		return nil, err
-	}
 	s.kinds = resource.Kinds()
 	s.local = &local{scheme: s.scheme, kinds: map[schema.GroupVersionKind]schema.GroupVersionResource{}}
 	for _, k := range s.kinds {

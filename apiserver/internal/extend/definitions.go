@@ -2,6 +2,7 @@ package extend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -124,7 +125,7 @@ func (d *Definitions) Run(ctx context.Context) error {
 			}
 		}
 	})
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

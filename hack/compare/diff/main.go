@@ -41,7 +41,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := compareServers(ctx, o)
-	if errors.Is(err, errDifferent) {
+	if err == errDifferent { //nolint:errorlint // beside another error it is not the end
 		stop()
 		os.Exit(2)
 	}
@@ -81,8 +81,9 @@ func compareServers(ctx context.Context, o options) error {
 	}
 	up.Proc.Stop()
 	our.Proc.Stop()
+	// What was compared is told even where the stores could not be.
 	if err := exchange(ctx, l, r); err != nil {
-		return err
+		return errors.Join(err, r.finish(o))
 	}
 	return r.finish(o)
 }

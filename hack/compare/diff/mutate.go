@@ -41,14 +41,15 @@ func places(v any, at []string) []place {
 
 // strange are values that break assumptions.
 func strange(r *rand.Rand) any {
-	return []any{
+	all := []any{
 		nil, "", "UPPER", "a_b", " ", "a/b", "-x", "x-", "ünïcode", strings.Repeat("x", 64), strings.Repeat("x", 254), strings.Repeat("a.", 130),
 		0, -1, 1, 65535, 65536, 1 << 31, json.Number("9223372036854775807"), json.Number("1.5"), true, false, "true", "1", "100%", "1Gi", "-1m", "0x10",
 		map[string]any{},
 		[]any{},
 		[]any{nil},
 		map[string]any{"unknownField": 1},
-	}[r.IntN(34)]
+	}
+	return all[r.IntN(len(all))]
 }
 
 // mutate changes one place of a copy, and says what it did.

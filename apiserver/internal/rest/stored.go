@@ -1,0 +1,104 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
+
+	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/wire"
+)
+
+// storedJSON is the store.Transformer by which kinds with a Go type are protobuf
+// in this process whatever they are in etcd: upstream reads both, stores these
+// groups as JSON, and every kind under --storage-media-type=application/json.
+type storedJSON struct {
+	scheme *runtime.Scheme
+	// as lists the resources, "/GROUP/RESOURCE/" under the store's prefix, that
+	// are written as JSON.
+	as []string
+}
+
+// StoredJSON returns the transformer for the kinds of a scheme and a store's prefix.
+func StoredJSON(scheme *runtime.Scheme, prefix string) store.Transformer {
+	prefix = strings.TrimSuffix(prefix, "/")
+	return &storedJSON{scheme: scheme, as: []string{prefix + "/apiregistration.k8s.io/", prefix + "/apiextensions.k8s.io/"}}
+}
+
+// FromStorage implements store.Transformer. What is no JSON of a known kind,
+// such as an object of a definition, stays as it is, and so does what cannot be
+// read: who asks for the object is told, and the others are served.
+func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]byte, error) {
+	if len(data) == 0 || data[0] != '{' {
+		return data, nil
+	}
+	var t metav1.TypeMeta
+	if err := json.Unmarshal(data, &t); err != nil {
+		return data, nil //nolint:nilerr // see above
+	}
+	gvk := schema.FromAPIVersionAndKind(t.APIVersion, t.Kind)
+	if !s.scheme.Recognizes(gvk) {
+		return data, nil
+	}
+	obj, err := s.scheme.New(gvk)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := obj.(protoObject)
+	if !ok {
+		return data, nil
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, p); err != nil {
+		return data, nil //nolint:nilerr // see above
+	}
+	raw, err := p.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	return wire.AppendEnvelope(nil, t.APIVersion, t.Kind, raw), nil
+}
+
+// ToStorage implements store.Transformer.
+func (s *storedJSON) ToStorage(_ context.Context, key string, data []byte) ([]byte, error) {
+	if !s.isJSON(key) || !wire.IsProtobuf(data) {
+		return data, nil
+	}
+	apiVersion, kind, raw, _, err := wire.SplitEnvelope(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	gvk := schema.FromAPIVersionAndKind(apiVersion, kind)
+	obj, err := s.scheme.New(gvk)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	p, ok := obj.(protoObject)
+	if !ok {
+		return nil, fmt.Errorf("encode %s: %T has no protobuf encoding", key, obj)
+	}
+	if err := p.Unmarshal(raw); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	p.GetObjectKind().SetGroupVersionKind(gvk)
+	var out bytes.Buffer
+	if err := json.NewEncoder(&out).Encode(p); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	return out.Bytes(), nil
+}
+
+func (s *storedJSON) isJSON(key string) bool {
+	for _, prefix := range s.as {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
