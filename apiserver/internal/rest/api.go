@@ -196,6 +196,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	res := a.Lookup(gvr)
+	if res == nil && a.builtIn(gvr.GroupVersion()) {
+		WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, info.Verb, schema.GroupResource{}, "", "", 0, false))
+		return
+	}
 	if res == nil {
 		notFoundPath(w, r)
 		return
@@ -208,6 +212,23 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeWarnings(w, q.warnings)
 		WriteError(w, r, err)
 	}
+}
+
+// builtIn is whether resources with a Go type are served in a version.
+func (a *API) builtIn(gv schema.GroupVersion) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for gvr, r := range a.resources {
+		if r.codec == nil && gvr.GroupVersion() == gv {
+			return true
+		}
+	}
+	return false
+}
+
+// notAllowed answers a method that a path does not have.
+func notAllowed(verb string) error {
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, verb, schema.GroupResource{}, "", "", 0, false)
 }
 
 // notFoundPath answers what upstream's mux does for an unknown path.
@@ -228,13 +249,19 @@ func (a *API) serve(w http.ResponseWriter, q *request) error {
 		notFoundPath(w, q.http)
 		return nil
 	}
+	switch i.Verb {
+	case "create", "update", "patch":
+		if err := checkOptions(q.http); err != nil {
+			return err
+		}
+	}
 	if i.Subresource != "" {
 		return a.serveSubresource(w, q)
 	}
 	// An update names its object, a creation does not.
 	misplaced := i.Name == "" && (i.Verb == "update" || i.Verb == "patch") || i.Name != "" && i.Verb == "create"
 	if !k.Allows(i.Verb) || misplaced {
-		return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
+		return notAllowed(i.Verb)
 	}
 	f, err := q.negotiate()
 	if err != nil {
@@ -259,7 +286,7 @@ func (a *API) serve(w http.ResponseWriter, q *request) error {
 	case "deletecollection":
 		return a.deleteCollection(w, q)
 	}
-	return apierrors.NewMethodNotSupported(k.GroupResource(), i.Verb)
+	return notAllowed(i.Verb)
 }
 
 type userKey struct{}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -33,35 +34,16 @@ func (a *API) readBody(r *http.Request) ([]byte, error) {
 // validation is what to do about unknown and duplicate fields.
 type validation string
 
-func fieldValidation(r *http.Request) (validation, error) {
-	v := r.URL.Query().Get("fieldValidation")
-	switch v {
-	case "":
-		return metav1.FieldValidationWarn, nil
-	case metav1.FieldValidationIgnore, metav1.FieldValidationWarn, metav1.FieldValidationStrict:
-		return validation(v), nil
+// fieldValidation reads ?fieldValidation, which checkOptions has checked.
+func fieldValidation(r *http.Request) validation {
+	if v := r.URL.Query().Get("fieldValidation"); v != "" {
+		return validation(v)
 	}
-	return "", invalidOptions(r, "fieldValidation", v, "Ignore", "Strict", "Warn")
+	return metav1.FieldValidationWarn
 }
 
-func invalidOptions(r *http.Request, field, value string, supported ...string) error {
-	kind := map[string]string{http.MethodPost: "CreateOptions", http.MethodPut: "UpdateOptions", http.MethodPatch: "PatchOptions", http.MethodDelete: "DeleteOptions"}[r.Method]
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
-		Message: fmt.Sprintf("%s.meta.k8s.io \"\" is invalid: %s: Unsupported value: %q: supported values: \"%s\"", kind, field, value, strings.Join(supported, "\", \"")),
-	}}
-}
-
-// dryRun reads ?dryRun, whose only value is All.
-func dryRun(r *http.Request) (bool, error) {
-	values := r.URL.Query()["dryRun"]
-	for _, v := range values {
-		if v != metav1.DryRunAll {
-			return false, invalidOptions(r, "dryRun", v, metav1.DryRunAll)
-		}
-	}
-	return len(values) > 0, nil
-}
+// dryRun reads ?dryRun, which checkOptions has checked.
+func dryRun(r *http.Request) bool { return len(r.URL.Query()["dryRun"]) > 0 }
 
 // decodeBody reads the object in a request's body, which must be of the kind
 // want; a body that names no kind is taken for one.
@@ -70,10 +52,7 @@ func (a *API) decodeBody(q *request, want schema.GroupVersionKind, data []byte) 
 	if err != nil {
 		return nil, err
 	}
-	check, err := fieldValidation(q.http)
-	if err != nil {
-		return nil, err
-	}
+	check := fieldValidation(q.http)
 	if media == mediaProtobuf {
 		if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
 			return nil, unsupportedMedia(mediaJSON, mediaYAML)
@@ -133,65 +112,122 @@ func sameKind(want schema.GroupVersionKind, apiVersion, kind string) error {
 	return nil
 }
 
-// parseUnstructured is decodeJSON for a resource without a Go type.
-func (a *API) parseUnstructured(q *request, data []byte, check validation) (runtime.Object, error) {
-	want := q.res.GroupVersionKind
-	u, unknown, err := q.res.codec.Parse(data, check != metav1.FieldValidationIgnore)
+// decodeJSON reads an object of the kind want from JSON. Fields that a strict
+// reader refuses are an error or warnings, as check has it.
+func (a *API) decodeJSON(q *request, want schema.GroupVersionKind, data []byte, check validation) (runtime.Object, error) {
+	obj, unknown, err := a.parseJSON(q, want, data, check != metav1.FieldValidationIgnore)
 	if err != nil {
-		return nil, badBody(want, err)
-	}
-	if u.GetAPIVersion() != want.GroupVersion().String() {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", u.GetAPIVersion(), want.GroupVersion()))
-	}
-	if u.GetKind() != want.Kind {
-		return nil, apierrors.NewInvalid(want.GroupKind(), u.GetName(), field.ErrorList{
-			field.Invalid(field.NewPath("kind"), u.GetKind(), "must be "+want.Kind),
-		})
+		return nil, badBody(want, data, err)
 	}
 	if len(unknown) > 0 && check == metav1.FieldValidationStrict {
-		return nil, badBody(want, runtime.NewStrictDecodingError(unknown))
+		return nil, badBody(want, data, runtime.NewStrictDecodingError(unknown))
 	}
 	for _, e := range unknown {
 		q.warn(e.Error())
 	}
-	return u, nil
-}
-
-func (a *API) decodeJSON(q *request, want schema.GroupVersionKind, data []byte, check validation) (runtime.Object, error) {
-	if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
-		return a.parseUnstructured(q, data, check)
-	}
-	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, a.deps.Scheme, a.deps.Scheme, json.SerializerOptions{Strict: check != metav1.FieldValidationIgnore})
-	into, err := a.deps.Scheme.New(want)
-	if err != nil {
-		return nil, err
-	}
-	obj, gvk, err := s.Decode(data, &want, into)
-	if gvk != nil {
-		if kerr := sameKind(want, gvk.GroupVersion().String(), gvk.Kind); kerr != nil {
-			return nil, kerr
-		}
-	}
-	if strict, ok := runtime.AsStrictDecodingError(err); ok && obj != nil {
-		if check == metav1.FieldValidationStrict {
-			return nil, badBody(want, err)
-		}
-		for _, e := range strict.Errors() {
-			q.warn(e.Error())
-		}
-		err = nil
-	}
-	if err != nil {
-		return nil, badBody(want, err)
-	}
-	obj.GetObjectKind().SetGroupVersionKind(want)
 	return obj, nil
 }
 
-func badBody(want schema.GroupVersionKind, err error) error {
+// parseJSON reads an object of the kind want from JSON. Unknown are the fields
+// that a strict reader refuses.
+func (a *API) parseJSON(q *request, want schema.GroupVersionKind, data []byte, strict bool) (obj runtime.Object, unknown []error, err error) {
+	if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
+		return a.parseUnstructured(q, data, strict)
+	}
+	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, a.deps.Scheme, a.deps.Scheme, json.SerializerOptions{Strict: strict})
+	into, err := a.deps.Scheme.New(want)
+	if err != nil {
+		return nil, nil, err
+	}
+	obj, gvk, err := s.Decode(data, &want, into)
+	if gvk != nil && *gvk != want {
+		return nil, nil, &bodyError{gvk, a.otherKind(want, *gvk)}
+	}
+	if refused, ok := runtime.AsStrictDecodingError(err); ok && obj != nil {
+		unknown, err = refused.Errors(), nil
+	}
+	if err != nil {
+		return nil, nil, &bodyError{gvk, err}
+	}
+	obj.GetObjectKind().SetGroupVersionKind(want)
+	return obj, unknown, nil
+}
+
+// parseUnstructured is parseJSON for a resource without a Go type.
+func (a *API) parseUnstructured(q *request, data []byte, strict bool) (runtime.Object, []error, error) {
+	want := q.res.GroupVersionKind
+	u, unknown, err := q.res.codec.Parse(data, strict)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u.GetAPIVersion() != want.GroupVersion().String() {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", u.GetAPIVersion(), want.GroupVersion()))
+	}
+	if u.GetKind() != want.Kind {
+		return nil, nil, apierrors.NewInvalid(want.GroupKind(), u.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("kind"), u.GetKind(), "must be "+want.Kind),
+		})
+	}
+	return u, unknown, nil
+}
+
+// otherKind is the error for an object that is not of the kind want, in the
+// words of upstream's conversion.
+func (a *API) otherKind(want, got schema.GroupVersionKind) error {
+	if !a.deps.Scheme.Recognizes(got) {
+		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", got.Kind, got.GroupVersion(), upstreamScheme)
+	}
+	if got.Kind == want.Kind && got.Group == want.Group {
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), want.GroupVersion()))
+	}
+	internal, _, _ := strings.Cut(want.Group, ".")
+	if internal == "" {
+		internal = "core"
+	}
+	return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, internal, want.Kind)
+}
+
+// upstreamScheme is where upstream's scheme comes from, as its messages have it.
+const upstreamScheme = "pkg/runtime/scheme.go:111"
+
+// badBody answers a body that cannot be read. It names the kind in the data.
+func badBody(want schema.GroupVersionKind, data []byte, err error) error {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
 		return err
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", want.Kind, want.Version, want.Kind, err))
+	var body *bodyError
+	got := &want
+	if errors.As(err, &body) {
+		got = body.gvk
+	}
+	if got == nil || got.Kind == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(data)))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err))
+}
+
+// bodyError is what is wrong with a body of a kind, nil where it does not say of which.
+type bodyError struct {
+	gvk *schema.GroupVersionKind
+	err error
+}
+
+func (e *bodyError) Error() string { return e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// summary is the beginning of a body, as text where it may be JSON and else as hex.
+func summary(data []byte) string {
+	const most = 30
+	more := ""
+	if len(data) > most {
+		data, more = data[:most], " ..."
+	}
+	switch {
+	case len(data) == 0:
+		return "<empty>"
+	case data[0] == '{':
+		return string(data) + more
+	}
+	return hex.EncodeToString(data) + more
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,7 +56,7 @@ func (a *API) decodeUnstructured(res *Resource, e *watchcache.Entry) (runtime.Ob
 	if err != nil {
 		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
 	}
-	u.SetResourceVersion(strconv.FormatInt(e.Rev, 10))
+	u.SetResourceVersion(revision(e.Rev))
 	return u, nil
 }
 
@@ -75,7 +74,7 @@ func (a *API) appendUnstructured(dst []byte, res *Resource, f form, e *watchcach
 	if err != nil {
 		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
 	}
-	rv := strconv.FormatInt(e.Rev, 10)
+	rv := revision(e.Rev)
 	if f.as == "" {
 		if f.media == mediaProtobuf {
 			return nil, notAcceptable()

@@ -15,7 +15,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagship/apiserver/internal/store"
@@ -38,22 +40,7 @@ func (a *API) deleteOptions(q *request) (*metav1.DeleteOptions, error) {
 	} else if err := deleteQuery(q.http, o); err != nil {
 		return nil, err
 	}
-	for _, v := range o.DryRun {
-		if v != metav1.DryRunAll {
-			return nil, invalidOptions(q.http, "dryRun", v, metav1.DryRunAll)
-		}
-	}
-	if p := o.PropagationPolicy; p != nil {
-		if o.OrphanDependents != nil {
-			return nil, apierrors.NewBadRequest("orphanDependents and deletionPropagation cannot be both set")
-		}
-		switch *p {
-		case metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan:
-		default:
-			return nil, invalidOptions(q.http, "propagationPolicy", string(*p), "Background", "Foreground", "Orphan")
-		}
-	}
-	return o, nil
+	return o, invalidOptions("DeleteOptions", metavalidation.ValidateDeleteOptions(o))
 }
 
 func (a *API) decodeDeleteOptions(q *request, body []byte, o *metav1.DeleteOptions) error {
@@ -94,14 +81,14 @@ func deleteQuery(r *http.Request, o *metav1.DeleteOptions) error {
 	if s := query.Get("gracePeriodSeconds"); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("invalid gracePeriodSeconds %q", s))
+			return apierrors.NewBadRequest(err.Error())
 		}
 		o.GracePeriodSeconds = &n
 	}
 	if s := query.Get("orphanDependents"); s != "" {
 		b, err := strconv.ParseBool(s)
 		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("invalid orphanDependents %q", s))
+			return apierrors.NewBadRequest(err.Error())
 		}
 		o.OrphanDependents = &b
 	}
@@ -256,11 +243,13 @@ func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) 
 	if p == nil {
 		return nil
 	}
+	// Upstream names the kind here, not the resource.
+	gr := schema.GroupResource{Group: q.res.GroupVersionKind.Group, Resource: q.res.GroupVersionKind.Kind}
 	if p.UID != nil && *p.UID != m.GetUID() {
-		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, m.GetUID()))
+		return apierrors.NewConflict(gr, q.info.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, m.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != m.GetResourceVersion() {
-		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, m.GetResourceVersion()))
+		return apierrors.NewConflict(gr, q.info.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, m.GetResourceVersion()))
 	}
 	return nil
 }

@@ -87,14 +87,22 @@ func (a *API) decodeStored(res *Resource, e *watchcache.Entry) (runtime.Object, 
 	// What was stored by an older version lacks newer defaults, and some
 	// fields (the kinds of volume claim templates) have no protobuf encoding.
 	setDefaults(res.Kind, obj)
-	obj.(metav1.Object).SetResourceVersion(strconv.FormatInt(e.Rev, 10))
+	obj.(metav1.Object).SetResourceVersion(revision(e.Rev))
 	obj.GetObjectKind().SetGroupVersionKind(res.GroupVersionKind)
 	return obj, nil
 }
 
+// revision is the resourceVersion of a stored object, none for one that a dry run did not store.
+func revision(rev int64) string {
+	if rev == 0 {
+		return ""
+	}
+	return strconv.FormatInt(rev, 10)
+}
+
 // appendEntry renders a stored object in a form that is not a table.
 func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry) ([]byte, error) {
-	rv := strconv.FormatInt(e.Rev, 10)
+	rv := revision(e.Rev)
 	apiVersion, kind := res.GroupVersion().String(), res.GroupVersionKind.Kind
 	if f.media == mediaYAML {
 		data, err := a.appendEntry(nil, res, form{media: mediaJSON, as: f.as}, e)
@@ -107,6 +115,9 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 	if res.codec != nil {
 		return a.appendUnstructured(dst, res, f, e)
 	}
+	if f.bare {
+		apiVersion, kind = "", ""
+	}
 	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
 		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
@@ -118,6 +129,9 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 		obj, err := a.decodeStored(res, e)
 		if err != nil {
 			return nil, err
+		}
+		if f.bare {
+			obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 		}
 		return appendTyped(dst, f, obj)
 	}

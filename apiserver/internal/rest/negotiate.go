@@ -25,6 +25,8 @@ type form struct {
 	// PartialObjectMetadataList.
 	as     string
 	pretty bool
+	// bare is an item of a list of objects with a Go type: the list says of what kind it is.
+	bare bool
 }
 
 // key names the form in the cache of a watch event's frames.

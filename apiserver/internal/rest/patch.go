@@ -14,36 +14,41 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
 )
 
 // maxPatchOperations bounds a JSON patch, as upstream does.
 const maxPatchOperations = 10000
+
+// mediaOf is the media type of a request's body, empty where the header is not one.
+func mediaOf(r *http.Request) string {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return mediaType
+}
 
 func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
 	body, err := a.readBody(q.http)
 	if err != nil {
 		return err
 	}
-	mediaType, _, err := mime.ParseMediaType(q.http.Header.Get("Content-Type"))
-	if err != nil {
-		mediaType = ""
-	}
-	switch types.PatchType(mediaType) {
+	switch types.PatchType(mediaOf(q.http)) {
 	case types.ApplyYAMLPatchType:
 		return a.apply(w, q, sub, body)
 	case types.JSONPatchType:
-		return a.patchWith(w, q, sub, func(old []byte, _ runtime.Object) ([]byte, error) { return jsonPatch(old, body) })
+		return a.patchJSON(w, q, sub, func(old []byte, check validation) ([]byte, []error, error) { return jsonPatch(old, body, check) })
 	case types.MergePatchType:
-		return a.patchWith(w, q, sub, func(old []byte, _ runtime.Object) ([]byte, error) { return mergePatch(old, body) })
+		return a.patchJSON(w, q, sub, func(old []byte, check validation) ([]byte, []error, error) { return mergePatch(old, body, check) })
 	case types.StrategicMergePatchType:
-		if q.res.codec != nil {
-			break
+		if q.res.codec == nil {
+			return a.patchStrategic(w, q, sub, body)
 		}
-		return a.patchWith(w, q, sub, func(old []byte, obj runtime.Object) ([]byte, error) { return strategicPatch(old, body, obj) })
 	}
 	if q.res.codec != nil {
 		return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
@@ -51,12 +56,9 @@ func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
 	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
 }
 
-// patchWith changes the object's JSON.
-func (a *API) patchWith(w http.ResponseWriter, q *request, sub string, patch func(old []byte, obj runtime.Object) ([]byte, error)) error {
-	check, err := fieldValidation(q.http)
-	if err != nil {
-		return err
-	}
+// patchJSON changes the object's JSON. Besides the new JSON, patch returns what a strict reader of it refuses.
+func (a *API) patchJSON(w http.ResponseWriter, q *request, sub string, patch func(old []byte, check validation) ([]byte, []error, error)) error {
+	check := fieldValidation(q.http)
 	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
@@ -65,99 +67,183 @@ func (a *API) patchWith(w http.ResponseWriter, q *request, sub string, patch fun
 		if err != nil {
 			return nil, err
 		}
-		after, err := patch(before, old)
+		after, strange, err := patch(before, check)
 		if err != nil {
 			return nil, err
 		}
-		obj, err := a.decodeJSON(q, q.res.GroupVersionKind, after, check)
+		obj, unknown, err := a.parseJSON(q, q.res.GroupVersionKind, after, check != metav1.FieldValidationIgnore)
 		if err != nil {
-			if apierrors.IsBadRequest(err) {
-				return nil, unprocessable(q, err)
-			}
+			return nil, unprocessable(string(after), err)
+		}
+		if err := q.refuse(check, string(after), append(strange, unknown...)); err != nil {
 			return nil, err
 		}
-		m := obj.(metav1.Object)
-		if m.GetName() != q.info.Name {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), q.info.Name))
-		}
-		if err := q.inNamespace(m); err != nil {
-			return nil, err
-		}
-		return obj, nil
+		return obj, q.named(obj.(metav1.Object))
 	})
 }
 
-// unprocessable answers a patch whose outcome is not an object of the kind.
-func unprocessable(q *request, err error) error {
-	return apierrors.NewInvalid(q.groupKind(), q.info.Name, field.ErrorList{field.Invalid(field.NewPath("patch"), "", err.Error())})
+// patchStrategic merges by the keys that the Go type names.
+func (a *API) patchStrategic(w http.ResponseWriter, q *request, sub string, body []byte) error {
+	check := fieldValidation(q.http)
+	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
+		if old == nil {
+			return nil, errNoObject
+		}
+		obj, err := a.empty(q.res)
+		if err != nil {
+			return nil, err
+		}
+		if err := q.strategicPatch(old, body, obj, check); err != nil {
+			return nil, err
+		}
+		obj.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
+		return obj, q.named(obj.(metav1.Object))
+	})
 }
 
-func jsonPatch(old, body []byte) ([]byte, error) {
+// strategicPatch fills into with the patched old, of the same type.
+func (q *request) strategicPatch(old runtime.Object, body []byte, into runtime.Object, check validation) error {
+	// The patch is read each time: merging changes it.
+	patch, strange, err := readPatch(body, check)
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(old)
+	if err != nil {
+		return err
+	}
+	after, err := strategicpatch.StrategicMergeMapPatch(before, patch, old)
+	if err != nil {
+		return strategicError(err)
+	}
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(after, into, check != metav1.FieldValidationIgnore)
+	if unknown, ok := runtime.AsStrictDecodingError(err); ok {
+		strange = append(strange, unknown.Errors()...)
+	} else if err != nil {
+		return unprocessable(fmt.Sprintf("%+v", patch), err)
+	}
+	return q.refuse(check, fmt.Sprintf("%+v", patch), strange)
+}
+
+// readPatch reads a patch that is an object, and says what a strict reader of it refuses.
+func readPatch(body []byte, check validation) (patch map[string]any, strange []error, err error) {
+	patch = map[string]any{}
+	if check == metav1.FieldValidationIgnore {
+		return patch, nil, kjson.UnmarshalCaseSensitivePreserveInts(body, &patch)
+	}
+	strange, err = kjson.UnmarshalStrict(body, &patch)
+	return patch, strange, err
+}
+
+// refuse is the answer to a patch with fields that a strict reader refuses; short of one they are warnings.
+func (q *request) refuse(check validation, value string, strange []error) error {
+	if len(strange) > 0 && check == metav1.FieldValidationStrict {
+		return unprocessable(value, runtime.NewStrictDecodingError(strange))
+	}
+	for _, err := range strange {
+		q.warn(err.Error())
+	}
+	return nil
+}
+
+// unprocessable answers a patch whose outcome is not an object of the kind.
+func unprocessable(value string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+}
+
+// named checks that an object is the one at the URL.
+func (q *request) named(m metav1.Object) error {
+	switch m.GetName() {
+	case q.info.Name:
+	case "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", q.info.Name))
+	default:
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), q.info.Name))
+	}
+	return q.inNamespace(m)
+}
+
+func jsonPatch(old, body []byte, check validation) ([]byte, []error, error) {
+	var strange []error
+	if check != metav1.FieldValidationIgnore {
+		var ops []jsonPatchOperation
+		var err error
+		if strange, err = kjson.UnmarshalStrict(body, &ops); err != nil {
+			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+		}
+		for i, err := range strange {
+			strange[i] = fmt.Errorf("json patch %w", err)
+		}
+	}
 	ops, err := jsonpatch.DecodePatch(body)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
 	if len(ops) > maxPatchOperations {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(ops)))
 	}
 	out, err := ops.Apply(old)
 	if err != nil {
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	}
-	return out, nil
+	return out, strange, nil
 }
 
-func mergePatch(old, body []byte) ([]byte, error) {
-	var v map[string]any
-	if err := json.Unmarshal(body, &v); err != nil {
-		return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+// jsonPatchOperation is what a strict reader knows of an operation.
+type jsonPatchOperation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+func mergePatch(old, body []byte, check validation) ([]byte, []error, error) {
+	var strange []error
+	if check != metav1.FieldValidationIgnore {
+		var err error
+		if _, strange, err = readPatch(body, check); err != nil {
+			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+		}
 	}
 	out, err := jsonpatch.MergePatch(old, body)
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+	if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	return out, nil
+	return out, strange, err
 }
 
-func strategicPatch(old, body []byte, obj runtime.Object) ([]byte, error) {
-	var patch map[string]any
-	if err := json.Unmarshal(body, &patch); err != nil {
-		return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+func strategicError(err error) error {
+	for _, bad := range []error{
+		mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
+		mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat,
+	} {
+		if errors.Is(err, bad) {
+			return apierrors.NewBadRequest(err.Error())
+		}
 	}
-	out, err := strategicpatch.StrategicMergePatch(old, body, obj)
-	switch {
-	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList), errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList), errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
-		return nil, apierrors.NewBadRequest(err.Error())
-	case err != nil:
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	if errors.Is(err, mergepatch.ErrNoListOfLists) || errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys) {
+		return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	}
-	return out, nil
+	return err
 }
 
 // apply is server-side apply, KEP-555.
 func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) error {
 	query := q.http.URL.Query()
 	name := query.Get("fieldManager")
-	if name == "" {
-		return apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind("PatchOptions").GroupKind(), "", field.ErrorList{
-			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
-		})
-	}
 	force := truthy(query.Get("force"))
-	check, err := fieldValidation(q.http)
-	if err != nil {
-		return err
-	}
-	patch, err := a.decodeApply(q, body, check)
-	if err != nil {
-		return err
-	}
+	check := fieldValidation(q.http)
 	manager, err := a.manager(q.res, sub)
 	if err != nil {
 		return err
 	}
 	q.applied = true
 	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
+		// The patch is read each time: the manager changes it.
+		patch := &unstructured.Unstructured{Object: map[string]any{}}
+		if err := yaml.Unmarshal(body, &patch.Object); err != nil {
+			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+		}
 		live := old
 		if live == nil {
 			if patch.GetUID() != "" || patch.GetResourceVersion() != "" {
@@ -167,43 +253,19 @@ func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) 
 				return nil, err
 			}
 		}
-		obj, err := manager.Apply(live, patch.DeepCopy(), name, force)
+		obj, err := manager.Apply(live, patch, name, force)
 		if err != nil {
 			return nil, err
 		}
-		obj.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
-		if old == nil {
-			obj.(metav1.Object).SetName(q.info.Name)
+		if check != metav1.FieldValidationIgnore {
+			if err := yaml.UnmarshalStrict(body, &map[string]any{}); err != nil {
+				if check == metav1.FieldValidationStrict {
+					return nil, apierrors.NewBadRequest("error strict decoding patch: " + err.Error())
+				}
+				q.warn(err.Error())
+			}
 		}
-		return obj, nil
+		obj.GetObjectKind().SetGroupVersionKind(q.res.GroupVersionKind)
+		return obj, q.named(obj.(metav1.Object))
 	})
-}
-
-func (a *API) decodeApply(q *request, body []byte, check validation) (*unstructured.Unstructured, error) {
-	patch := &unstructured.Unstructured{Object: map[string]any{}}
-	data, err := yamlToJSON(body, check)
-	if err != nil {
-		return nil, err
-	}
-	if err := utiljson.Unmarshal(data, &patch.Object); err != nil {
-		return nil, apierrors.NewBadRequest("error decoding YAML: " + err.Error())
-	}
-	if err := sameKind(q.res.GroupVersionKind, patch.GetAPIVersion(), patch.GetKind()); err != nil {
-		return nil, err
-	}
-	if n := patch.GetName(); n != "" && n != q.info.Name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", n, q.info.Name))
-	}
-	if len(patch.GetManagedFields()) > 0 {
-		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
-	}
-	if q.res.codec != nil {
-		// The typed patch finds what the schema does not know.
-		return patch, nil
-	}
-	// A typed decode finds what the schema does not know.
-	if _, err := a.decodeJSON(q, q.res.GroupVersionKind, data, check); err != nil {
-		return nil, err
-	}
-	return patch, nil
 }

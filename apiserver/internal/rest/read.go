@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -125,10 +126,11 @@ func parseList(res *Resource, namespace string, query url.Values) (listOptions, 
 	if o.sel, err = parseSelection(res, namespace, query); err != nil {
 		return o, err
 	}
-	if s := query.Get("limit"); s != "" {
-		if o.limit, err = strconv.ParseInt(s, 10, 64); err != nil || o.limit < 0 {
-			return o, apierrors.NewBadRequest(fmt.Sprintf("invalid limit %q", s))
-		}
+	if err := checkList(query, false); err != nil {
+		return o, err
+	}
+	if o.limit, err = parseLimit(query.Get("limit")); err != nil {
+		return o, err
 	}
 	o.revText = query.Get("resourceVersion")
 	if o.revText != "" {
@@ -140,41 +142,34 @@ func parseList(res *Resource, namespace string, query url.Values) (listOptions, 
 	if token := query.Get("continue"); token != "" {
 		return o, o.parseContinue(token)
 	}
-	switch o.match {
-	case "":
-	case metav1.ResourceVersionMatchExact:
-		if o.rev == 0 {
-			return o, invalidList("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\" or unset")
-		}
-	case metav1.ResourceVersionMatchNotOlderThan:
-		if o.revText == "" {
-			return o, invalidList("resourceVersionMatch is forbidden unless resourceVersion is provided")
-		}
-	default:
-		return o, invalidList(fmt.Sprintf("resourceVersionMatch %q is not supported", o.match))
-	}
 	return o, nil
-}
-
-func invalidList(message string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
-		Message: "ListOptions.meta.k8s.io \"\" is invalid: " + message,
-	}}
 }
 
 func (o *listOptions) parseContinue(token string) error {
 	if o.revText != "" && o.revText != "0" {
 		return apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 	}
-	bad := apierrors.NewBadRequest("continue key is not valid")
-	data, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(token, "="))
+	bad := func(format string, args ...any) error {
+		return apierrors.NewBadRequest("invalid continue token: " + fmt.Sprintf(format, args...))
+	}
+	data, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return bad
+		return bad("continue key is not valid: %v", err)
 	}
 	var t continueToken
-	if json.Unmarshal(data, &t) != nil || t.APIVersion != "meta.k8s.io/v1" || t.ResourceVersion == 0 || t.StartKey == "" {
-		return bad
+	if err := json.Unmarshal(data, &t); err != nil {
+		return bad("continue key is not valid: %v", err)
+	}
+	switch {
+	case t.APIVersion != "meta.k8s.io/v1":
+		return bad("server does not recognize this encoded version %v", t.APIVersion)
+	case t.ResourceVersion == 0:
+		return bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+	case t.StartKey == "":
+		return bad("encoded start key empty (version meta.k8s.io/v1)")
+	}
+	if key := "/" + strings.TrimPrefix(t.StartKey, "/"); path.Clean(key) != key {
+		return bad("continue key is not valid: %v", t.StartKey)
 	}
 	o.contRev = t.ResourceVersion
 	o.start = strings.TrimPrefix(t.StartKey, "/")
@@ -367,7 +362,7 @@ func (a *API) writeList(w http.ResponseWriter, q *request, entries []*watchcache
 		return a.writeProtoList(w, q, apiVersion, kind, entries, meta, item)
 	}
 	appendItem := func(dst []byte, i int) ([]byte, error) {
-		return a.appendEntry(dst, res, form{media: mediaJSON, as: item.as}, entries[i])
+		return a.appendEntry(dst, res, form{media: mediaJSON, as: item.as, bare: f.as == ""}, entries[i])
 	}
 	if f.media == mediaYAML || f.pretty {
 		b := &buffer{}

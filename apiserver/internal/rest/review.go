@@ -51,7 +51,7 @@ func (a *API) virtual(gvr schema.GroupVersionResource) func(http.ResponseWriter,
 		}
 		return func(w http.ResponseWriter, q *request) error {
 			if !has(v.Verbs, q.info.Verb) || q.info.Subresource != "" {
-				return apierrors.NewMethodNotSupported(gvr.GroupResource(), q.info.Verb)
+				return notAllowed(q.info.Verb)
 			}
 			switch v.Resource {
 			case "bindings":

@@ -46,7 +46,7 @@ func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 	// OPTIONS has no verb: it is for what is behind a proxy to answer.
 	passed := q.info.Subresource == "proxy" && q.http.Method == http.MethodOptions
 	if !has(sub.Verbs, q.info.Verb) && !passed {
-		return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
+		return notAllowed(q.info.Verb)
 	}
 	if connects {
 		if q.info.Subresource != "log" {
@@ -95,7 +95,7 @@ func (a *API) serveView(w http.ResponseWriter, q *request) error {
 	case "update":
 		return a.update(w, q, sub)
 	}
-	return apierrors.NewMethodNotSupported(q.res.GroupResource(), q.info.Verb)
+	return notAllowed(q.info.Verb)
 }
 
 // onlyPart is old with the part of obj that a subresource opens.
@@ -222,10 +222,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	dry, err := dryRun(q.http)
-	if err != nil {
-		return err
-	}
+	dry := dryRun(q.http)
 	var result runtime.Object
 	_, _, err = a.guaranteed(q, "scale", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {

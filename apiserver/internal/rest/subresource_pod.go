@@ -41,17 +41,19 @@ func (a *API) changeScale(q *request, body []byte, was *autoscalingv1.Scale) (*a
 	if err != nil {
 		return nil, err
 	}
+	check := fieldValidation(q.http)
 	var after []byte
 	switch types.PatchType(mediaType) {
 	case types.JSONPatchType:
-		after, err = jsonPatch(before, body)
+		after, _, err = jsonPatch(before, body, check)
 	case types.MergePatchType:
-		after, err = mergePatch(before, body)
+		after, _, err = mergePatch(before, body, check)
 	case types.StrategicMergePatchType:
-		after, err = strategicPatch(before, body, was)
+		scale := &autoscalingv1.Scale{}
+		return scale, q.strategicPatch(was, body, scale, check)
 	case types.ApplyYAMLPatchType:
 		if body, err = yamlToJSON(body, metav1.FieldValidationWarn); err == nil {
-			after, err = mergePatch(before, body)
+			after, _, err = mergePatch(before, body, check)
 		}
 	default:
 		err = unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
@@ -59,7 +61,7 @@ func (a *API) changeScale(q *request, body []byte, was *autoscalingv1.Scale) (*a
 	if err != nil {
 		return nil, err
 	}
-	obj, err := a.decodeJSON(q, want, after, metav1.FieldValidationWarn)
+	obj, err := a.decodeJSON(q, want, after, check)
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +79,7 @@ func success(w http.ResponseWriter, q *request, code int) {
 
 // bind assigns a pod to a node: what the scheduler does.
 func (a *API) bind(w http.ResponseWriter, q *request) error {
-	dry, err := dryRun(q.http)
-	if err != nil {
-		return err
-	}
+	dry := dryRun(q.http)
 	body, err := a.readBody(q.http)
 	if err != nil {
 		return err
@@ -174,10 +173,7 @@ func (a *API) evict(w http.ResponseWriter, q *request) error {
 	if o == nil {
 		o = &metav1.DeleteOptions{}
 	}
-	dry, err := dryRun(q.http)
-	if err != nil {
-		return err
-	}
+	dry := dryRun(q.http)
 	if dry {
 		o.DryRun = []string{metav1.DryRunAll}
 	}

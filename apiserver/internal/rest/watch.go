@@ -47,8 +47,8 @@ func (a *API) watch(w http.ResponseWriter, q *request) error {
 		sel.name = q.info.Name
 	}
 	initial := query.Get("sendInitialEvents") == "true"
-	if initial && (query.Get("resourceVersionMatch") != string(metav1.ResourceVersionMatchNotOlderThan) || !truthy(query.Get("allowWatchBookmarks"))) {
-		return invalidList("sendInitialEvents requires resourceVersionMatch NotOlderThan and allowWatchBookmarks")
+	if err := checkList(query, true); err != nil {
+		return err
 	}
 	snap, watcher, err := a.begin(q, &sel, query, initial)
 	if err != nil {

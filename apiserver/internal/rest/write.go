@@ -75,10 +75,7 @@ func (q *request) takeWarnings(at *admission.Attributes) {
 }
 
 func (a *API) create(w http.ResponseWriter, q *request) error {
-	dry, err := dryRun(q.http)
-	if err != nil {
-		return err
-	}
+	dry := dryRun(q.http)
 	body, err := a.readBody(q.http)
 	if err != nil {
 		return err
@@ -273,15 +270,8 @@ func (a *API) update(w http.ResponseWriter, q *request, sub string) error {
 		return err
 	}
 	m := obj.(metav1.Object)
-	if err := q.inNamespace(m); err != nil {
+	if err := q.named(m); err != nil {
 		return err
-	}
-	switch m.GetName() {
-	case "":
-		m.SetName(q.info.Name)
-	case q.info.Name:
-	default:
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", m.GetName(), q.info.Name))
 	}
 	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil && !q.res.Strategy.CreateOnUpdate {
@@ -293,10 +283,7 @@ func (a *API) update(w http.ResponseWriter, q *request, sub string) error {
 
 // applyChange runs a change through the write path and answers its outcome.
 func (a *API) applyChange(w http.ResponseWriter, q *request, sub string, f change) error {
-	dry, err := dryRun(q.http)
-	if err != nil {
-		return err
-	}
+	dry := dryRun(q.http)
 	e, created, err := a.guaranteed(q, sub, dry, f)
 	if err != nil {
 		return err

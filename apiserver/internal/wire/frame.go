@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"strconv"
@@ -72,12 +73,21 @@ func WriteProtoList(w io.Writer, apiVersion, kind string, meta ListMeta, n int, 
 	return err
 }
 
+// partialList is the kind of a list of metadata.
+const partialList = "PartialObjectMetadataList"
+
 // WriteJSONList writes a list of n items in chunks, ending in a newline; appendItem appends the JSON of one.
 func WriteJSONList(w io.Writer, apiVersion, kind string, meta ListMeta, n int,
 	appendItem func(dst []byte, i int) ([]byte, error),
 ) error {
 	buf := make([]byte, 0, 2*chunk)
 	buf = AppendJSONListHead(buf, apiVersion, kind, meta)
+	if n == 0 && kind == partialList {
+		// Upstream's list of metadata has no items, not an empty list of them.
+		buf = append(bytes.TrimSuffix(buf, []byte("[")), "null}\n"...)
+		_, err := w.Write(buf)
+		return err
+	}
 	for i := range n {
 		if i > 0 {
 			buf = append(buf, ',')

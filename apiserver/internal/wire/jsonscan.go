@@ -102,8 +102,12 @@ func jsonDelimiter(c byte) bool {
 	return false
 }
 
-// AppendJSONResourceVersion appends a JSON object with its metadata.resourceVersion set, without decoding the rest.
+// AppendJSONResourceVersion appends a JSON object with its metadata.resourceVersion set, without decoding the rest. Nothing is set
+// for an empty one.
 func AppendJSONResourceVersion(dst, object []byte, resourceVersion string) ([]byte, error) {
+	if resourceVersion == "" {
+		return append(dst, object...), nil
+	}
 	var meta []byte
 	at := -1
 	err := jsonMembers(object, func(key, value []byte, offset int) bool {

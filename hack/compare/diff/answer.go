@@ -12,6 +12,8 @@ import (
 	"sort"
 	"strings"
 
+	"sigs.k8s.io/yaml"
+
 	"flagship/hack/compare/lab"
 )
 
@@ -80,6 +82,11 @@ func decode(contentType string, data []byte) any {
 	var one any
 	if json.Unmarshal(data, &one) == nil {
 		return one
+	}
+	if strings.Contains(contentType, "yaml") {
+		if yaml.Unmarshal(data, &one) == nil {
+			return one
+		}
 	}
 	var lines []any
 	for line := range bytes.Lines(data) {
