@@ -387,6 +387,16 @@ func signingRequestTable() table {
 	})}
 }
 
+func podCertificateRequestTable() table {
+	return table{columns("Name,PodName,ServiceAccountName,NodeName,SignerName,State,UnverifiedUserAnnotations"), rowOf(func(r *certificatesv1.PodCertificateRequest) []any {
+		state := "Pending"
+		if s := ended(r); s != "" {
+			state = s
+		}
+		return []any{r.Name, r.Spec.PodName, r.Spec.ServiceAccountName, string(r.Spec.NodeName), r.Spec.SignerName, state, labelText(r.Spec.UnverifiedUserAnnotations)}
+	})}
+}
+
 func csiDriverTable() table {
 	return table{columns("Name,AttachRequired:boolean,PodInfoOnMount:boolean,StorageCapacity:boolean,TokenRequests,RequiresRepublish:boolean,Modes,Age"), rowOf(func(d *storagev1.CSIDriver) []any {
 		is := func(b *bool) bool { return b != nil && *b }

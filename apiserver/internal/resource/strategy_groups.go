@@ -365,6 +365,14 @@ func trustBundleName(name string, prefix bool) []string {
 
 func podCertificateRequest() Strategy {
 	return Strategy{
+		Validate:       checked(validatePodCertificateRequest),
+		ValidateUpdate: checked2(validatePodCertificateRequestUpdate),
+		ValidateStatus: checked2(func(r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+			return validatePodCertificateRequestStatus(r, old, time.Now())
+		}),
+		Default: typed(func(r *certificatesv1.PodCertificateRequest) {
+			set(&r.Spec.MaxExpirationSeconds, podCertificateDefaultLife)
+		}),
 		PrepareCreate: typed(func(r *certificatesv1.PodCertificateRequest) {
 			r.Status = certificatesv1.PodCertificateRequestStatus{}
 		}),

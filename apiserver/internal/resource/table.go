@@ -117,7 +117,7 @@ func groups() []group {
 			"status": {Verbs: statusVerbs}, "approval": {Verbs: statusVerbs},
 		}, strategy: signingRequest().shown(signingRequestTable())},
 		{kind: "ClusterTrustBundle", resource: "clustertrustbundles", cluster: true, strategy: clusterTrustBundle()},
-		{kind: "PodCertificateRequest", resource: "podcertificaterequests", sub: status, strategy: podCertificateRequest()},
+		{kind: "PodCertificateRequest", resource: "podcertificaterequests", sub: status, strategy: podCertificateRequest().shown(podCertificateRequestTable())},
 	}}, {"admissionregistration.k8s.io", "v1", []row{
 		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy()},
 		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding()},

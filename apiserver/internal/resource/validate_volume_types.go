@@ -211,18 +211,15 @@ func (v *podScope) projectedBundle(b *corev1.ClusterTrustBundleProjection, p *fi
 }
 
 func (v *podScope) projectedCertificate(r *corev1.PodCertificateProjection, p *field.Path, take func(string, any)) {
-	const shortest, longest, longestOwn = 3600, 91 * 24 * 3600, 24 * 3600
 	v.signerName(p.Child("signerName"), r.SignerName)
-	for k := range r.UserAnnotations {
-		v.add(validation.IsDomainPrefixedKey(p.Child("userAnnotations"), strings.ToLower(k)))
-	}
+	v.userAnnotations(p.Child("userAnnotations"), r.UserAnnotations)
 	oneOfListed(v.checks, p.Child("keyType"), r.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
 	if s := r.MaxExpirationSeconds; s != nil {
-		most := int32(longest)
+		most := int32(longestPodCertificate)
 		if kubernetesSigner(r.SignerName) {
-			most = longestOwn
+			most = longestOwnPodCertificate
 		}
-		if *s < shortest {
+		if *s < shortestPodCertificate {
 			v.invalid(p.Child("maxExpirationSeconds"), *s, "if provided, maxExpirationSeconds must be >= 3600")
 		}
 		if *s > most {
