@@ -17,8 +17,8 @@ import (
 	"flagship/apiserver/internal/authz"
 )
 
-// mayUseSigner says whether the user has the verb for the signer, by name or by its domain.
-func mayUseSigner(ctx context.Context, z authz.Authorizer, user *authn.Identity, verb, signer string) bool {
+// MayUseSigner says whether the user has the verb for the signer, by name or by its domain.
+func MayUseSigner(ctx context.Context, z authz.Authorizer, user *authn.Identity, verb, signer string) bool {
 	domain, _, _ := strings.Cut(signer, "/")
 	for _, name := range []string{signer, domain + "/*"} {
 		d, _, _ := z.Authorize(ctx, authz.Attributes{
@@ -54,7 +54,7 @@ func (p *CertificateApproval) Validate(ctx context.Context, a *Attributes) error
 	if !ok {
 		return forbid(a, "expected type CertificateSigningRequest, got: %T", a.OldObject)
 	}
-	if !mayUseSigner(ctx, p.authz, a.User, "approve", csr.Spec.SignerName) {
+	if !MayUseSigner(ctx, p.authz, a.User, "approve", csr.Spec.SignerName) {
 		return forbid(a, "user not permitted to approve requests with signerName %q", csr.Spec.SignerName)
 	}
 	return nil
@@ -82,7 +82,7 @@ func (p *CertificateSigning) Validate(ctx context.Context, a *Attributes) error 
 	if bytes.Equal(old.Status.Certificate, csr.Status.Certificate) && equality.Semantic.DeepEqual(old.Status.Conditions, csr.Status.Conditions) {
 		return nil
 	}
-	if !mayUseSigner(ctx, p.authz, a.User, "sign", old.Spec.SignerName) {
+	if !MayUseSigner(ctx, p.authz, a.User, "sign", old.Spec.SignerName) {
 		return forbid(a, "user not permitted to sign requests with signerName %q", old.Spec.SignerName)
 	}
 	return nil
@@ -133,7 +133,7 @@ func (p *TrustBundleAttest) Validate(ctx context.Context, a *Attributes) error {
 	default:
 		return forbid(a, "expected type ClusterTrustBundle, got: %T", a.Object)
 	}
-	if signer != "" && !mayUseSigner(ctx, p.authz, a.User, "attest", signer) {
+	if signer != "" && !MayUseSigner(ctx, p.authz, a.User, "attest", signer) {
 		return forbid(a, "user not permitted to attest for signerName %q", signer)
 	}
 	return nil

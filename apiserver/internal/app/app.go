@@ -202,7 +202,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
-		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator},
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator, authorizer},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})

@@ -206,6 +206,7 @@ func TestServer(t *testing.T) {
 		{"forms of an answer", forms},
 		{"services get addresses", services},
 		{"deletion waits for finalizers", finalizers},
+		{"a pod's certificate is issued by its signer alone", podCertificates},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			scenario.run(&cluster{t: t, base: c.base, client: c.client})

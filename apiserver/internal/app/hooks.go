@@ -2,17 +2,26 @@ package app
 
 import (
 	"context"
+	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/allocate"
+	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 )
 
 // hooks are the allocator's, and what depends on who makes the request.
-type hooks struct{ *allocate.Hooks }
+type hooks struct {
+	*allocate.Hooks
+	authz authz.Authorizer
+}
 
 // BeforeCreate stamps a certificate request with who asks: approvers go by
 // it, so that a client may not say it.
@@ -28,4 +37,18 @@ func (h hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.O
 		}
 	}
 	return h.Hooks.BeforeCreate(ctx, k, obj, dryRun)
+}
+
+// BeforeUpdate lets only those end a pod's certificate request who may sign for
+// its signer. It is no admission plugin, which could be turned off.
+func (h hooks) BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (func(), error) {
+	if was, ok := old.(*certificatesv1.PodCertificateRequest); ok && !apiequality.Semantic.DeepEqual(obj.(*certificatesv1.PodCertificateRequest).Status, was.Status) {
+		u, signer := rest.UserFrom(ctx), was.Spec.SignerName
+		if !admission.MayUseSigner(ctx, h.authz, u, "sign", signer) {
+			return nil, apierrors.NewInvalid(k.GroupVersionKind.GroupKind(), was.Name, field.ErrorList{
+				field.Forbidden(field.NewPath("spec", "signerName"), fmt.Sprintf("User %q is not permitted to \"sign\" for signer %q", u.Name, signer)),
+			})
+		}
+	}
+	return h.Hooks.BeforeUpdate(ctx, k, obj, old, dryRun)
 }
