@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -426,6 +427,63 @@ func TestNodeRestriction(t *testing.T) {
 	wantError(t, "labels", do(n), `nodes "n1" is forbidden: node "n1" is not allowed to set the following labels: foo.kubernetes.io/bar, node-restriction.kubernetes.io/a`)
 	n.Name = "n2"
 	wantError(t, "other node", do(n), `nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2"`)
+}
+
+func TestNodeRestrictionOfPodCertificates(t *testing.T) {
+	c := &cluster{
+		pods:     []*corev1.Pod{parse[corev1.Pod](t, "metadata: {name: mine, uid: pu}\nspec: {nodeName: n1, serviceAccountName: sa, volumes: [{name: v, projected: {sources: [{podCertificate: {signerName: a.b/c}}]}}]}")},
+		node:     &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "nu"}},
+		accounts: map[string]*corev1.ServiceAccount{"sa": {ObjectMeta: metav1.ObjectMeta{Name: "sa", UID: "su"}}},
+	}
+	chain := testChain(t, c, "NodeRestriction")
+	const forbidden = `podcertificaterequests.certificates.k8s.io "r" is forbidden: `
+	for name, tc := range map[string]struct {
+		change func(s *certificatesv1.PodCertificateRequestSpec)
+		want   string
+	}{
+		"its own pod": {func(*certificatesv1.PodCertificateRequestSpec) {}, ""},
+		"another node": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.NodeName = "n2" },
+			forbidden + `PodCertificateRequest.Spec.NodeName="n2", which is not the requesting node "n1"`,
+		},
+		"an earlier node": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.NodeUID = "x" },
+			`PodCertificateRequest for pod "ns/mine" names node UID "x", inconsistent with the running node ("nu")`,
+		},
+		"an earlier pod": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.PodUID = "x" },
+			`PodCertificateRequest for pod "ns/mine" contains pod UID ("x") which differs from running pod "pu"`,
+		},
+		"no pod": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.PodName = "x" },
+			`while retrieving pod "ns/x" named in the PodCertificateRequest: pods "x" not found`,
+		},
+		"another account": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.ServiceAccountName = "x" },
+			forbidden + `PodCertificateRequest for pod "ns/mine" contains serviceAccountName ("x") that differs from running pod ("sa")`,
+		},
+		"an earlier account": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.ServiceAccountUID = "x" },
+			`PodCertificateRequest for pod "ns/mine" names service account UID "x", which differs from the running service account ("su")`,
+		},
+		"another signer": {
+			func(s *certificatesv1.PodCertificateRequestSpec) { s.SignerName = "a.b/d" },
+			forbidden + `pod "ns/mine" does not mount a podCertificate projected volume for signer "a.b/d"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &certificatesv1.PodCertificateRequest{
+				ObjectMeta: metav1.ObjectMeta{Name: "r"},
+				Spec: certificatesv1.PodCertificateRequestSpec{
+					SignerName: "a.b/c", PodName: "mine", PodUID: "pu", ServiceAccountName: "sa", ServiceAccountUID: "su", NodeName: "n1", NodeUID: "nu",
+				},
+			}
+			tc.change(&r.Spec)
+			a := create(r, "certificates.k8s.io", "podcertificaterequests", "PodCertificateRequest")
+			a.User = &authn.Identity{Name: "system:node:n1", Groups: []string{"system:nodes"}}
+			wantError(t, name, run(t, chain, a), tc.want)
+		})
+	}
 }
 
 func TestUnknownPlugin(t *testing.T) {

@@ -450,32 +450,61 @@ func nodeCSR(a *Attributes, node string) error {
 	return nil
 }
 
-// podCertificate checks that a node asks for certificates only for its own pods.
+// podCertificate checks that a node asks for certificates only for its own pods. What may be due to a cache that is behind
+// is not forbidden, so that the node tries again.
 func (p *NodeRestriction) podCertificate(ctx context.Context, a *Attributes, node string) error {
 	if a.Operation != Create {
 		return forbid(a, "unexpected operation %v", a.Operation)
+	}
+	if a.Subresource != "" {
+		return forbid(a, "unexpected subresource %v", a.Subresource)
 	}
 	req, err := object[*certificatesv1.PodCertificateRequest](a)
 	if err != nil {
 		return err
 	}
-	if string(req.Spec.NodeName) != node {
-		return forbid(a, "PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", req.Spec.NodeName, node)
+	s := &req.Spec
+	if string(s.NodeName) != node {
+		return forbid(a, "PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", s.NodeName, node)
 	}
-	who := a.Namespace + "/" + req.Spec.PodName
-	pod, err := p.r.Pod(ctx, a.Namespace, req.Spec.PodName)
+	who := a.Namespace + "/" + s.PodName
+	unread := func(what, name string, err error) error {
+		err = fmt.Errorf("while retrieving %s %q named in the PodCertificateRequest: %w", what, name, err)
+		if apierrors.IsNotFound(err) {
+			return err
+		}
+		return Forbidden(a, err)
+	}
+	switch n, err := p.r.Node(ctx, node); {
+	case err != nil:
+		return unread("node", node, err)
+	case n.UID != s.NodeUID:
+		return fmt.Errorf("PodCertificateRequest for pod %q names node UID %q, inconsistent with the running node (%q)", who, s.NodeUID, n.UID)
+	}
+	pod, err := p.r.Pod(ctx, a.Namespace, s.PodName)
 	switch {
 	case err != nil:
-		return forbid(a, "while retrieving pod %q named in the PodCertificateRequest: %w", who, err)
-	case req.Spec.PodUID != pod.UID:
-		return forbid(a, "PodCertificateRequest for pod %q contains pod UID (%q) which differs from running pod %q", who, req.Spec.PodUID, string(pod.UID))
+		return unread("pod", who, err)
+	case s.PodUID != pod.UID:
+		return fmt.Errorf("PodCertificateRequest for pod %q contains pod UID (%q) which differs from running pod %q", who, s.PodUID, pod.UID)
 	case pod.Spec.NodeName != node:
-		return forbid(a, "pod %q is not running on node %q named in the PodCertificateRequest", who, req.Spec.NodeName)
+		return forbid(a, "pod %q is not running on node %q named in the PodCertificateRequest", who, s.NodeName)
 	case isMirror(pod):
 		return forbid(a, "pod %q is a mirror pod", who)
-	case req.Spec.ServiceAccountName != pod.Spec.ServiceAccountName:
-		return forbid(a, "PodCertificateRequest for pod %q contains serviceAccountName (%q) that differs from running pod (%q)", who, req.Spec.ServiceAccountName, pod.Spec.ServiceAccountName)
+	case s.ServiceAccountName != pod.Spec.ServiceAccountName:
+		return forbid(a, "PodCertificateRequest for pod %q contains serviceAccountName (%q) that differs from running pod (%q)", who, s.ServiceAccountName, pod.Spec.ServiceAccountName)
 	}
+	switch sa, err := p.r.ServiceAccount(ctx, a.Namespace, s.ServiceAccountName); {
+	case err != nil:
+		return unread("service account", a.Namespace+"/"+s.ServiceAccountName, err)
+	case sa.UID != s.ServiceAccountUID:
+		return fmt.Errorf("PodCertificateRequest for pod %q names service account UID %q, which differs from the running service account (%q)", who, s.ServiceAccountUID, sa.UID)
+	}
+	return p.podSigner(ctx, a, pod, req)
+}
+
+// podSigner wants a reason for a pod's node to ask this signer: the pod shows its certificate, or somebody allowed it.
+func (p *NodeRestriction) podSigner(ctx context.Context, a *Attributes, pod *corev1.Pod, req *certificatesv1.PodCertificateRequest) error {
 	for _, v := range pod.Spec.Volumes {
 		if v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
 			return s.PodCertificate != nil && s.PodCertificate.SignerName == req.Spec.SignerName
@@ -486,5 +515,5 @@ func (p *NodeRestriction) podCertificate(ctx context.Context, a *Attributes, nod
 	if p.may(ctx, a, "request-serviceaccounts-podcertificate-signer", strings.ReplaceAll(req.Spec.SignerName, "/", ":"), req.Spec.ServiceAccountName) {
 		return nil
 	}
-	return forbid(a, "pod %q does not mount a podCertificate projected volume for signer %q", who, req.Spec.SignerName)
+	return forbid(a, "pod %q does not mount a podCertificate projected volume for signer %q", a.Namespace+"/"+req.Spec.PodName, req.Spec.SignerName)
 }
