@@ -70,7 +70,7 @@ func startCluster(t *testing.T, etcd ...string) *cluster {
 		}
 	}
 	signingKey(t, filepath.Join(dir, "sa.key"))
-	if err := os.WriteFile(filepath.Join(dir, "tokens.csv"), []byte("admin,admin,1,system:masters\njane,jane,2\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "tokens.csv"), []byte("admin,admin,1,system:masters\njane,jane,2\nn1,system:node:n1,3,system:nodes\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
@@ -207,6 +207,7 @@ func TestServer(t *testing.T) {
 		{"services get addresses", services},
 		{"deletion waits for finalizers", finalizers},
 		{"a pod's certificate is issued by its signer alone", podCertificates},
+		{"a node asks for its pods' certificates", podCertificatesOfNode},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			scenario.run(&cluster{t: t, base: c.base, client: c.client})

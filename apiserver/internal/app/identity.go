@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -127,6 +128,13 @@ func (s *apiserver) follow(ctx context.Context) error {
 		a := o.(*storagev1.VolumeAttachment)
 		s.graph.SetVolumeAttachment(a.Name, a.Spec.NodeName)
 	}, func(o runtime.Object) { s.graph.SetVolumeAttachment(o.(*storagev1.VolumeAttachment).Name, "") })
+	watch(certificatesv1.SchemeGroupVersion.WithResource("podcertificaterequests"), func(o runtime.Object) {
+		r := o.(*certificatesv1.PodCertificateRequest)
+		s.graph.SetPodCertificateRequest(r.Namespace, r.Name, string(r.Spec.NodeName))
+	}, func(o runtime.Object) {
+		r := o.(*certificatesv1.PodCertificateRequest)
+		s.graph.SetPodCertificateRequest(r.Namespace, r.Name, "")
+	})
 	g.Go(func() error {
 		for range followers {
 			select {
@@ -145,4 +153,4 @@ func (s *apiserver) follow(ctx context.Context) error {
 }
 
 // followers is how many resources follow watches.
-const followers = 7
+const followers = 8

@@ -13,7 +13,11 @@ import (
 	"time"
 )
 
-func podCertificates(c *cluster) {
+const podRequests = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests"
+
+// podKey is a key and the request that proves its possession, as JSON.
+func podKey(c *cluster) (key *ecdsa.PrivateKey, quoted []byte) {
+	c.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		c.t.Fatal(err)
@@ -22,11 +26,52 @@ func podCertificates(c *cluster) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	const path = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests"
-	quoted, err := json.Marshal(stub)
-	if err != nil {
+	if quoted, err = json.Marshal(stub); err != nil {
 		c.t.Fatal(err)
 	}
+	return key, quoted
+}
+
+// podCertificatesOfNode asks as a kubelet does, through the node authorizer and the restriction of nodes.
+func podCertificatesOfNode(c *cluster) {
+	_, quoted := podKey(c)
+	node := c.json("POST", "/api/v1/nodes", jsonType, `{"metadata":{"name":"n1"}}`, 201)
+	account := c.json("POST", "/api/v1/namespaces/default/serviceaccounts", jsonType, `{"metadata":{"name":"sa"}}`, 201)
+	pod := c.json("POST", "/api/v1/namespaces/default/pods", jsonType, `{"metadata":{"name":"certified"},"spec":{"nodeName":"n1","serviceAccountName":"sa","containers":[{"name":"c","image":"i"}],
+"volumes":[{"name":"v","projected":{"sources":[{"podCertificate":{"signerName":"example.com/s","keyType":"ECDSAP256","credentialBundlePath":"b"}}]}}]}}`, 201)
+	ask := func(node any) (int, []byte) {
+		return c.call("POST", podRequests, "n1", jsonType, jsonType, fmt.Sprintf(`{"metadata":{"generateName":"req-"},"spec":{"signerName":"example.com/s","podName":"certified","podUID":%q,
+"serviceAccountName":"sa","serviceAccountUID":%q,"nodeName":"n1","nodeUID":%q,"stubPKCS10Request":%s}}`, at(pod, "metadata", "uid"), at(account, "metadata", "uid"), node, quoted))
+	}
+	c.until("the node reads the pod's account", func() bool {
+		code, _ := c.call("GET", "/api/v1/namespaces/default/serviceaccounts/sa", "n1", "", jsonType, "")
+		return code == 200
+	})
+	if code, data := ask("another"); code != 500 || !strings.Contains(string(data), "inconsistent with the running node") {
+		c.t.Errorf("the node's UID is another: %d %s", code, data)
+	}
+	code, data := ask(at(node, "metadata", "uid"))
+	made := map[string]any{}
+	if err := json.Unmarshal(data, &made); err != nil || code != 201 {
+		c.t.Fatalf("the node asks: %d %s", code, data)
+	}
+	for query, want := range map[string]int{"": 403, "?fieldSelector=spec.nodeName%3Dn2": 403, "?fieldSelector=spec.nodeName%3Dn1": 200} {
+		if code, data := c.call("GET", "/apis/certificates.k8s.io/v1/podcertificaterequests"+query, "n1", "", jsonType, ""); code != want {
+			c.t.Errorf("list %q: %d %s", query, code, data)
+		}
+	}
+	c.until("the node gets what it asked for", func() bool {
+		code, _ := c.call("GET", podRequests+"/"+fmt.Sprint(at(made, "metadata", "name")), "n1", "", jsonType, "")
+		return code == 200
+	})
+	if code, data := c.call("PATCH", podRequests+"/"+fmt.Sprint(at(made, "metadata", "name"))+"/status", "n1", "application/merge-patch+json", jsonType, `{"status":{}}`); code != 403 {
+		c.t.Errorf("the node writes a status: %d %s", code, data)
+	}
+}
+
+func podCertificates(c *cluster) {
+	const path = podRequests
+	key, quoted := podKey(c)
 	ask := func(name string, code int, stub string) map[string]any {
 		return c.json("POST", path, jsonType, `{"metadata":{"name":"`+name+`"},"spec":{"signerName":"example.com/s","podName":"p","podUID":"pu",
 "serviceAccountName":"sa","serviceAccountUID":"su","nodeName":"n","nodeUID":"nu","stubPKCS10Request":`+stub+`},"status":{"certificateChain":"x"}}`, code)
@@ -82,6 +127,36 @@ func podCertificates(c *cluster) {
 	})
 	if code, data := patch("Denied"); code != 422 || !strings.Contains(data, "immutable after PodCertificateRequest is issued, denied, or failed") {
 		c.t.Errorf("an issued request is denied: %d %s", code, data)
+	}
+	for i, form := range []string{"application/strategic-merge-patch+json", "application/apply-patch+yaml", "application/merge-patch+json", "application/json-patch+json", ""} {
+		name := fmt.Sprintf("by-%d", i)
+		asked := ask(name, 201, string(quoted))
+		var fields map[string]map[string]any
+		if err := json.Unmarshal([]byte(status("Issued")), &fields); err != nil {
+			c.t.Fatal(err)
+		}
+		var body any = fields
+		method, query := "PATCH", "?fieldValidation=Strict"
+		switch form {
+		case "application/apply-patch+yaml":
+			query += "&fieldManager=test&force=true"
+			body = map[string]any{"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest", "metadata": map[string]any{"name": name}, "status": fields["status"]}
+		case "application/json-patch+json":
+			var ops []map[string]any
+			for field, v := range fields["status"] {
+				ops = append(ops, map[string]any{"op": "add", "path": "/status/" + field, "value": v})
+			}
+			body = ops
+		case "":
+			method, form = "PUT", jsonType
+			asked["status"] = fields["status"]
+			body = asked
+		}
+		data, err := json.Marshal(body)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.want(c.json(method, path+"/"+name+"/status"+query, form, string(data), 200), stamp(time.Hour), "status", "notAfter")
 	}
 	_, table := c.call("GET", path, "admin", "", "application/json;as=Table;v=v1;g=meta.k8s.io", "")
 	if !strings.Contains(string(table), `"cells":["r","p","sa","n","example.com/s","Issued","\u003cnone\u003e"]`) && !strings.Contains(string(table), `"cells":["r","p","sa","n","example.com/s","Issued","<none>"]`) {
