@@ -59,6 +59,7 @@ func builders(cfg *config.Config) map[string]build {
 		},
 		"certificatesigningrequest-approving-controller": plain(cert.NewApproving),
 		"certificatesigningrequest-cleaner-controller":   plain(cert.NewCleaner),
+		"podcertificaterequest-cleaner-controller":       plain(cert.NewPodRequestCleaner),
 		"bootstrap-signer-controller":                    plain(cert.NewBootstrapSigner),
 		"token-cleaner-controller":                       plain(cert.NewTokenCleaner),
 		"node-ipam-controller":                           plain(func(d loop.Deps) *loop.Controller { return node.NewIPAM(cfg.Node, d) }),

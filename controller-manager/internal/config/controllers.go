@@ -60,7 +60,7 @@ func Controllers() []Controller {
 		{"validatingadmissionpolicy-status-controller", "", "validatingadmissionpolicy-status-controller", false},
 		{"legacy-serviceaccount-token-cleaner-controller", "", "legacy-service-account-token-cleaner", false},
 		{"kube-apiserver-serving-clustertrustbundle-publisher-controller", "", "kube-apiserver-serving-clustertrustbundle-publisher", false},
-		{"podcertificaterequest-cleaner-controller", "", "podcertificaterequest-cleaner-controller", false},
+		{"podcertificaterequest-cleaner-controller", "", "podcertificaterequestcleaner", false},
 		{"podgroup-protection-controller", "", "podgroup-protection-controller", false},
 		{"device-taint-eviction-controller", "", "device-taint-eviction-controller", false},
 		{"resourceclaim-controller", "resource-claim-controller", "resource-claim-controller", false},

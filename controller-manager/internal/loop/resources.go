@@ -194,6 +194,12 @@ func (s *Sources) SigningRequests() *Source[certificatesv1.CertificateSigningReq
 		certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests"), plain(nil))
 }
 
+// PodCertificateRequests are cached without keys and certificates.
+func (s *Sources) PodCertificateRequests() *Source[certificatesv1.PodCertificateRequest] {
+	return Of[certificatesv1.PodCertificateRequest, certificatesv1.PodCertificateRequestList](s,
+		certificatesv1.SchemeGroupVersion.WithResource("podcertificaterequests"), plain(stripPodRequest))
+}
+
 // ClusterRoles returns the shared source.
 func (s *Sources) ClusterRoles() *Source[rbacv1.ClusterRole] {
 	return Of[rbacv1.ClusterRole, rbacv1.ClusterRoleList](s, rbacv1.SchemeGroupVersion.WithResource("clusterroles"), plain(nil))

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -44,6 +45,13 @@ func stripNode(obj any) (any, error) {
 	if n, ok := obj.(*corev1.Node); ok {
 		n.Status.Images = nil
 		n.Status.NodeInfo = corev1.NodeSystemInfo{}
+	}
+	return obj, nil
+}
+
+func stripPodRequest(obj any) (any, error) {
+	if r, ok := obj.(*certificatesv1.PodCertificateRequest); ok {
+		r.Spec, r.Status = certificatesv1.PodCertificateRequestSpec{}, certificatesv1.PodCertificateRequestStatus{}
 	}
 	return obj, nil
 }
