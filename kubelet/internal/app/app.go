@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,7 @@ import (
 	"flagship/kubelet/internal/image"
 	"flagship/kubelet/internal/node"
 	"flagship/kubelet/internal/observe"
+	"flagship/kubelet/internal/podcert"
 	"flagship/kubelet/internal/podspec"
 	"flagship/kubelet/internal/probe"
 	"flagship/kubelet/internal/resource"
@@ -73,6 +75,7 @@ type kubelet struct {
 	mirrors  *status.Mirrors
 	recorder record.EventRecorder
 	services *serviceCache
+	issuer   *podcert.Issuer
 }
 
 // Run runs the kubelet until ctx ends.
@@ -176,6 +179,11 @@ func (k *kubelet) connect(ctx context.Context) (err error) {
 	k.recorder = kube.Recorder(ctx, k.client, "kubelet", k.name)
 	k.mirrors = status.NewMirrors(k.log, k.name, k.api)
 	k.services = newServiceCache(k.client)
+	certs := podcert.NewClient(k.client)
+	k.issuer = podcert.New(podcert.Deps{
+		Log: k.log, API: certs, Requests: certs.Requests(k.name), Node: k.name, NodeUID: k.api.NodeUID, Events: k.event,
+		Issued: func(uid types.UID) { k.pool.Wake(uid) }, Jitter: rand.N[time.Duration],
+	})
 	return nil
 }
 
@@ -208,7 +216,7 @@ func (k *kubelet) wire(ctx context.Context) error {
 		}
 		k.pool.WakeAll()
 	})
-	k.volumes = volume.New(volume.Config{PodsDir: pods}, volume.Deps{Objects: k, Tokens: k, Allocatable: func() corev1.ResourceList { return k.allocatable }, Claims: k.claims(), Bundles: k.bundles()})
+	k.volumes = volume.New(volume.Config{PodsDir: pods}, volume.Deps{Objects: k, Tokens: k, Allocatable: func() corev1.ResourceList { return k.allocatable }, Claims: k.claims(), Bundles: k.bundles(), Certificates: k.certificates()})
 	k.builder = runconfig.New(runconfig.Config{
 		PodsDir: pods, LogsDir: cfg.PodLogsDir, DNS: k.dns, Sysctls: cfg.DefaultPodSysctls, RecursiveReadOnly: k.recursiveReadOnly,
 		Resources: runconfig.ResourceRules{

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"flagship/internal/metrics"
+	"flagship/kubelet/internal/podcert"
 	"flagship/kubelet/internal/podstate"
 	"flagship/kubelet/internal/probe"
 )
@@ -47,6 +48,10 @@ func newMeters(k *kubelet) *meters {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kubelet_desired_pods", Help: "The number of pods the kubelet is being instructed to run."}, func() float64 { return float64(len(k.pool.Pods())) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "kubelet_active_pods", Help: "The number of pods the kubelet considers active and which are being considered when admitting new pods."}, func() float64 { return float64(len(k.pool.Active())) }),
 	)
+	if k.issuer != nil {
+		m.registry.MustRegister(&certificateCounts{k.issuer, prometheus.NewDesc("kubelet_podcertificate_states",
+			"Gauge vector reporting the number of pod certificate projected volume sources, faceted by signer_name and state.", []string{"signer_name", "state"}, nil)})
+	}
 	return m
 }
 
@@ -79,5 +84,21 @@ func (c *containerCounts) Collect(ch chan<- prometheus.Metric) {
 	}
 	for state, count := range n {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(count), string(state))
+	}
+}
+
+// certificateCounts counts podCertificate sources by signer and state when scraped.
+type certificateCounts struct {
+	issuer *podcert.Issuer
+	desc   *prometheus.Desc
+}
+
+// Describe tells what is collected.
+func (c *certificateCounts) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect asks the issuer.
+func (c *certificateCounts) Collect(ch chan<- prometheus.Metric) {
+	for x, n := range c.issuer.Counts(time.Now()) {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), x.Signer, x.State)
 	}
 }

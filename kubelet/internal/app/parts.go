@@ -39,7 +39,7 @@ func (k *kubelet) parts(srv runner) []process.Part {
 		process.Trim(k.log),
 	}
 	if k.client != nil {
-		out = append(out, part("objects", k.api.Run), part("services", k.services.Run), part("node", k.runMember), part("lease", k.member.RunLease), part("mirrors", k.syncMirrors))
+		out = append(out, part("objects", k.api.Run), part("services", k.services.Run), part("node", k.runMember), part("lease", k.member.RunLease), part("mirrors", k.syncMirrors), part("podcertificates", k.issuer.Run))
 		pods := kube.NewInformer[corev1.Pod, corev1.PodList](k.client, corev1.SchemeGroupVersion.WithResource("pods"), kube.InformerOptions{
 			FieldSelector: fields.OneTermEqualSelector("spec.nodeName", k.name).String(),
 		})

@@ -29,6 +29,7 @@ func (k *kubelet) Update(ctx context.Context, pod *corev1.Pod) {
 	}
 	if k.api != nil {
 		k.api.Refer(ctx, pod)
+		k.issuer.Track(pod)
 	}
 	k.pool.Update(ctx, pod)
 }
@@ -43,6 +44,9 @@ func (k *kubelet) Remove(uid types.UID) {
 				}
 			}
 		}
+	}
+	if k.issuer != nil {
+		k.issuer.Forget(uid)
 	}
 	k.pool.Remove(uid)
 }
@@ -134,10 +138,11 @@ func (k *kubelet) Token(ctx context.Context, pod *corev1.Pod, audience string, s
 	return k.api.Token(ctx, pod, audience, seconds)
 }
 
-// Forget drops the tokens of a pod that ended.
+// Forget drops the tokens and certificates of a pod that ended.
 func (k *kubelet) Forget(uid types.UID) {
 	if k.api != nil {
 		k.api.Forget(uid)
+		k.issuer.Forget(uid)
 	}
 }
 
@@ -153,6 +158,13 @@ func (k *kubelet) bundles() volume.Bundles {
 		return nil
 	}
 	return k.api
+}
+
+func (k *kubelet) certificates() volume.Certificates {
+	if k.issuer == nil {
+		return nil
+	}
+	return k.issuer
 }
 
 func (k *kubelet) servicesOf(namespace string) []*corev1.Service {

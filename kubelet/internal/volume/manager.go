@@ -25,6 +25,7 @@ type Objects interface {
 // Tokens makes service-account tokens bound to a pod and renews them before they expire.
 type Tokens interface {
 	Token(ctx context.Context, pod *corev1.Pod, audience string, expirationSeconds int64) (string, error)
+	// Forget drops the credentials of a pod that ended.
 	Forget(uid types.UID)
 }
 
@@ -35,11 +36,18 @@ type Config struct {
 
 // Deps is what a Manager asks.
 type Deps struct {
-	Objects     Objects
-	Tokens      Tokens
-	Allocatable func() corev1.ResourceList
-	Claims      Claims
-	Bundles     Bundles
+	Objects      Objects
+	Tokens       Tokens
+	Allocatable  func() corev1.ResourceList
+	Claims       Claims
+	Bundles      Bundles
+	Certificates Certificates
+}
+
+// Certificates gives a podCertificate source, by its index in the volume, the key and the chain it shows, both PEM; nil
+// where there is no API server. The error says why there are none yet, or never will be.
+type Certificates interface {
+	Credentials(pod *corev1.Pod, volume string, source int) (key, chain []byte, err error)
 }
 
 // Bundles reads ClusterTrustBundles; nil where there is no API server.
@@ -149,7 +157,7 @@ func (m *Manager) mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) 
 	case "host-path":
 		return hostPath(source.HostPath)
 	case "configmap", "secret", "downward-api", "projected":
-		files, err := m.files(ctx, pod, source)
+		files, err := m.files(ctx, pod, v.Name, source)
 		if err != nil {
 			return err
 		}

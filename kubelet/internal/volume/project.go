@@ -62,8 +62,8 @@ func fileMode(specific, fallback *int32) os.FileMode {
 	return 0o644
 }
 
-// files is what the volume shows.
-func (m *Manager) files(ctx context.Context, pod *corev1.Pod, s *corev1.VolumeSource) (map[string]File, error) {
+// files is what the volume of that name shows.
+func (m *Manager) files(ctx context.Context, pod *corev1.Pod, name string, s *corev1.VolumeSource) (map[string]File, error) {
 	out := map[string]File{}
 	switch {
 	case s.ConfigMap != nil:
@@ -74,7 +74,7 @@ func (m *Manager) files(ctx context.Context, pod *corev1.Pod, s *corev1.VolumeSo
 		return out, m.downward(pod, s.DownwardAPI.Items, s.DownwardAPI.DefaultMode, out)
 	}
 	mode := s.Projected.DefaultMode
-	for _, p := range s.Projected.Sources {
+	for i, p := range s.Projected.Sources {
 		var err error
 		switch {
 		case p.ConfigMap != nil:
@@ -88,7 +88,7 @@ func (m *Manager) files(ctx context.Context, pod *corev1.Pod, s *corev1.VolumeSo
 		case p.ClusterTrustBundle != nil:
 			err = m.trustBundle(ctx, pod, p.ClusterTrustBundle, mode, out)
 		case p.PodCertificate != nil:
-			err = fmt.Errorf("projected source podCertificate is not supported by this kubelet")
+			err = m.certificate(pod, name, i, p.PodCertificate, mode, out)
 		}
 		if err != nil {
 			return nil, err
@@ -200,6 +200,28 @@ func (m *Manager) trustBundle(ctx context.Context, pod *corev1.Pod, s *corev1.Cl
 		return err
 	}
 	out[s.Path] = owned(pod, File{Data: Anchors(found), Mode: fileMode(nil, mode)})
+	return nil
+}
+
+// certificate projects the pod's private key and its certificates, in one file, in two, or in both ways.
+func (m *Manager) certificate(pod *corev1.Pod, volume string, source int, s *corev1.PodCertificateProjection, mode *int32, out map[string]File) error {
+	if m.deps.Certificates == nil {
+		return errors.New("podCertificate: there is no API server to ask")
+	}
+	key, chain, err := m.deps.Certificates.Credentials(pod, volume, source)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		path string
+		data []byte
+	}{
+		{s.CredentialBundlePath, slices.Concat(key, chain)}, {s.KeyPath, key}, {s.CertificateChainPath, chain},
+	} {
+		if f.path != "" {
+			out[f.path] = owned(pod, File{Data: f.data, Mode: fileMode(nil, mode)})
+		}
+	}
 	return nil
 }
 
