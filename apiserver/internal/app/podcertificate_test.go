@@ -37,8 +37,12 @@ func podCertificatesOfNode(c *cluster) {
 	_, quoted := podKey(c)
 	node := c.json("POST", "/api/v1/nodes", jsonType, `{"metadata":{"name":"n1"}}`, 201)
 	account := c.json("POST", "/api/v1/namespaces/default/serviceaccounts", jsonType, `{"metadata":{"name":"sa"}}`, 201)
-	pod := c.json("POST", "/api/v1/namespaces/default/pods", jsonType, `{"metadata":{"name":"certified"},"spec":{"nodeName":"n1","serviceAccountName":"sa","containers":[{"name":"c","image":"i"}],
-"volumes":[{"name":"v","projected":{"sources":[{"podCertificate":{"signerName":"example.com/s","keyType":"ECDSAP256","credentialBundlePath":"b"}}]}}]}}`, 201)
+	pod := map[string]any{}
+	c.until("admission sees the account", func() bool {
+		code, data := c.call("POST", "/api/v1/namespaces/default/pods", "admin", jsonType, jsonType, `{"metadata":{"name":"certified"},"spec":{"nodeName":"n1","serviceAccountName":"sa","containers":[{"name":"c","image":"i"}],
+"volumes":[{"name":"v","projected":{"sources":[{"podCertificate":{"signerName":"example.com/s","keyType":"ECDSAP256","credentialBundlePath":"b"}}]}}]}}`)
+		return code == 201 && json.Unmarshal(data, &pod) == nil
+	})
 	ask := func(node any) (int, []byte) {
 		return c.call("POST", podRequests, "n1", jsonType, jsonType, fmt.Sprintf(`{"metadata":{"generateName":"req-"},"spec":{"signerName":"example.com/s","podName":"certified","podUID":%q,
 "serviceAccountName":"sa","serviceAccountUID":%q,"nodeName":"n1","nodeUID":%q,"stubPKCS10Request":%s}}`, at(pod, "metadata", "uid"), at(account, "metadata", "uid"), node, quoted))
