@@ -14,7 +14,7 @@ func configMap() Strategy {
 }
 
 func endpoints() Strategy {
-	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Warn: warnEndpoints, Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
+	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
 		for i := range e.Subsets {
 			for j := range e.Subsets[i].Ports {
 				fill(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
@@ -347,10 +347,11 @@ func secret() Strategy {
 	return Strategy{
 		Validate: checked(validateSecret), ValidateUpdate: checked2(validateSecretUpdate),
 		Unconditional: true,
-		Default:       typed(func(s *corev1.Secret) { fill(&s.Type, corev1.SecretTypeOpaque) }),
-		PrepareCreate: typed(mergeStringData),
-		PrepareUpdate: typed2(func(s, old *corev1.Secret) {
+		Default: typed(func(s *corev1.Secret) {
+			fill(&s.Type, corev1.SecretTypeOpaque)
 			mergeStringData(s)
+		}),
+		PrepareUpdate: typed2(func(s, old *corev1.Secret) {
 			// An update that leaves the type out keeps it.
 			if len(s.Type) == 0 {
 				s.Type = old.Type

@@ -30,6 +30,7 @@ type row struct {
 	kind, resource string
 	short          string // short names, separated by commas
 	categories     string
+	deprecation    string
 	cluster        bool
 	prefix         string // where it is not /<resource>/
 	stored         schema.GroupVersion
@@ -55,6 +56,7 @@ func Kinds() []*Kind {
 			if r.short != "" {
 				k.ShortNames = strings.Split(r.short, ",")
 			}
+			k.Deprecation = r.deprecation
 			if r.categories != "" {
 				k.Categories = strings.Split(r.categories, ",")
 			}
@@ -148,7 +150,7 @@ func coreGroup() group {
 	eviction := gvk("policy", "v1", "Eviction")
 	return group{"", "v1", []row{
 		{kind: "ConfigMap", resource: "configmaps", short: "cm", strategy: configMap().shown(configMapTable())},
-		{kind: "Endpoints", resource: "endpoints", short: "ep", prefix: "/services/endpoints/", strategy: endpoints().shown(endpointsTable())},
+		{kind: "Endpoints", resource: "endpoints", short: "ep", prefix: "/services/endpoints/", deprecation: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice", strategy: endpoints().shown(endpointsTable())},
 		{kind: "Event", resource: "events", short: "ev", strategy: event().shown(eventTable())},
 		{kind: "LimitRange", resource: "limitranges", short: "limits", strategy: limitRange()},
 		{kind: "Namespace", resource: "namespaces", short: "ns", cluster: true, verbs: []string{"create", "delete", "get", "list", "patch", "update", "watch"}, sub: map[string]Subresource{

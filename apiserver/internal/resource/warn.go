@@ -48,7 +48,3 @@ func podWarnings(s *corev1.PodSpec, p *field.Path) []string {
 	})
 	return out
 }
-
-func warnEndpoints(_, _ anyObject) []string {
-	return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-}

@@ -197,7 +197,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	res := a.Lookup(gvr)
 	if res == nil && a.builtIn(gvr.GroupVersion()) {
-		WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusNotFound, info.Verb, schema.GroupResource{}, "", "", 0, false))
+		WriteError(w, r, notServed(info.Verb))
 		return
 	}
 	if res == nil {
@@ -224,6 +224,11 @@ func (a *API) builtIn(gv schema.GroupVersion) bool {
 		}
 	}
 	return false
+}
+
+// notServed answers a path that nothing is at.
+func notServed(verb string) error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, verb, schema.GroupResource{}, "", "", 0, false)
 }
 
 // notAllowed answers a method that a path does not have.

@@ -52,6 +52,9 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 	return apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind(kind).GroupKind(), "", errs)
 }
 
+// parseSeconds reads a number of seconds, 0 for none or less.
+func parseSeconds(s string) (int64, error) { return parseLimit(s) }
+
 // parseLimit reads ?limit. One below 0 is none.
 func parseLimit(s string) (int64, error) {
 	if s == "" {

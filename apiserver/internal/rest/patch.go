@@ -241,7 +241,11 @@ func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) 
 	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
 		// The patch is read each time: the manager changes it.
 		patch := &unstructured.Unstructured{Object: map[string]any{}}
-		if err := yaml.Unmarshal(body, &patch.Object); err != nil {
+		data, err := yaml.YAMLToJSON(body)
+		if err == nil {
+			err = kjson.UnmarshalCaseSensitivePreserveInts(data, &patch.Object)
+		}
+		if err != nil {
 			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
 		live := old

@@ -15,6 +15,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"flagship/apiserver/internal/store"
@@ -63,12 +64,14 @@ func (a *API) waitFresh(ctx context.Context, rev int64) error {
 	return nil
 }
 
+// parseRevision reads a resource version. Upstream's server answers one that is none
+// with 500 where it is not a list's.
 func parseRevision(s string) (int64, error) {
-	rev, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || rev < 0 {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: it must be a number of at least 0", s))
+	rev, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, field.Invalid(field.NewPath("resourceVersion"), s, err.Error())
 	}
-	return rev, nil
+	return int64(rev), nil //nolint:gosec // of 63 bits
 }
 
 func (a *API) get(w http.ResponseWriter, q *request) error {
@@ -129,13 +132,16 @@ func parseList(res *Resource, namespace string, query url.Values) (listOptions, 
 	if err := checkList(query, false); err != nil {
 		return o, err
 	}
+	if _, err := parseSeconds(query.Get("timeoutSeconds")); err != nil {
+		return o, err
+	}
 	if o.limit, err = parseLimit(query.Get("limit")); err != nil {
 		return o, err
 	}
 	o.revText = query.Get("resourceVersion")
 	if o.revText != "" {
 		if o.rev, err = parseRevision(o.revText); err != nil {
-			return o, err
+			return o, apierrors.NewBadRequest("invalid resource version: " + err.Error())
 		}
 	}
 	o.match = metav1.ResourceVersionMatch(query.Get("resourceVersionMatch"))

@@ -100,7 +100,8 @@ func (i *Info) narrow(r *http.Request) {
 	}
 }
 
-func truthy(s string) bool { return s == "true" || s == "1" }
+// truthy reads a boolean of the query as upstream does: any word but these is true.
+func truthy(s string) bool { return s != "" && s != "0" && !strings.EqualFold(s, "false") }
 
 func nameSelected(selector string) string {
 	for _, term := range strings.Split(selector, ",") {

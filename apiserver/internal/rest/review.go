@@ -50,6 +50,9 @@ func (a *API) virtual(gvr schema.GroupVersionResource) func(http.ResponseWriter,
 			continue
 		}
 		return func(w http.ResponseWriter, q *request) error {
+			if q.info.Name != "" && !has(v.Verbs, "get") {
+				return notServed(q.info.Verb)
+			}
 			if !has(v.Verbs, q.info.Verb) || q.info.Subresource != "" {
 				return notAllowed(q.info.Verb)
 			}

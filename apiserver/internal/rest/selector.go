@@ -70,6 +70,9 @@ func (s *selection) takeFields(res *Resource, sel fields.Selector) error {
 				left = append(left, fields.OneTermEqualSelector(req.Field, req.Value))
 			}
 		default:
+			if len(res.Strategy.FieldNames) == 0 && res.codec == nil {
+				return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", req.Field))
+			}
 			return apierrors.NewBadRequest(fmt.Sprintf("field label not supported: %s", req.Field))
 		}
 	}

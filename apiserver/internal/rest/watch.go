@@ -113,14 +113,12 @@ func (a *API) begin(q *request, sel *selection, query url.Values, initial bool) 
 }
 
 func (a *API) watchTimeout(query url.Values) (time.Duration, error) {
-	if s := query.Get("timeoutSeconds"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 32)
-		if err != nil || n < 0 {
-			return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid timeoutSeconds %q", s))
-		}
-		if n > 0 {
-			return time.Duration(n) * time.Second, nil
-		}
+	n, err := parseSeconds(query.Get("timeoutSeconds"))
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 {
+		return time.Duration(n) * time.Second, nil
 	}
 	return a.cfg.MinRequestTimeout + rand.N(a.cfg.MinRequestTimeout), nil
 }
