@@ -19,7 +19,6 @@ import (
 type options struct {
 	upstream, ours, report, only, idle string
 	pods, many, nodes, replicas        int
-	services                           string
 }
 
 // bench is one run.
@@ -51,20 +50,19 @@ type part struct {
 	run  func(ctx context.Context, b *bench) error
 }
 
-var parts = []part{{"api", (*bench).api}, {"memory", (*bench).memory}, {"scheduler", (*bench).scheduler}, {"controllers", (*bench).controllers}, {"proxy", (*bench).proxy}}
+var parts = []part{{"api", (*bench).api}, {"memory", (*bench).memory}, {"scheduler", (*bench).scheduler}, {"controllers", (*bench).controllers}}
 
 func main() {
 	var o options
 	flag.StringVar(&o.upstream, "upstream", "bin/upstream", "folder of upstream's binaries and etcd")
 	flag.StringVar(&o.ours, "ours", "bin", "folder of our binaries")
 	flag.StringVar(&o.report, "report", "", "file of the report, empty for none")
-	flag.StringVar(&o.only, "only", "", "run these parts alone, by commas: api, memory, scheduler, controllers, proxy")
+	flag.StringVar(&o.only, "only", "", "run these parts alone, by commas: api, memory, scheduler, controllers")
 	flag.StringVar(&o.idle, "idle", "", "file with what hack/bench.sh said of an idle cluster, for the report")
 	flag.IntVar(&o.pods, "pods", 5000, "pods of about 3 KiB that the API servers are loaded with")
 	flag.IntVar(&o.many, "many", 50000, "pods that the memory of concurrent lists is measured with")
 	flag.IntVar(&o.nodes, "nodes", 5000, "nodes that the schedulers choose from")
 	flag.IntVar(&o.replicas, "replicas", 3000, "replicas that a Deployment is scaled to")
-	flag.StringVar(&o.services, "services", "1000,10000", "numbers of Services that kube-proxy is measured with")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := (&bench{options: o}).run(ctx)
