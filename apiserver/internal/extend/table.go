@@ -25,7 +25,7 @@ type column struct {
 
 // table is the definition's additional columns after the name; a definition
 // without any has the age. A column that cannot be parsed ends the table.
-func table(v *apiextensionsv1.CustomResourceDefinitionVersion) ([]metav1.TableColumnDefinition, func(runtime.Object, bool) []any) {
+func table(v *apiextensionsv1.CustomResourceDefinitionVersion) (func() []metav1.TableColumnDefinition, func(runtime.Object, bool) []any) {
 	doc := metav1.ObjectMeta{}.SwaggerDoc()
 	defs := []metav1.TableColumnDefinition{{Name: "Name", Type: "string", Format: "name", Description: doc["name"]}}
 	more := v.AdditionalPrinterColumns
@@ -46,7 +46,7 @@ func table(v *apiextensionsv1.CustomResourceDefinitionVersion) ([]metav1.TableCo
 		defs = append(defs, metav1.TableColumnDefinition{Name: c.Name, Type: c.Type, Format: c.Format, Description: text, Priority: c.Priority})
 	}
 	var mu sync.Mutex // a JSONPath is not safe for concurrent use
-	return defs, func(obj runtime.Object, _ bool) []any {
+	return func() []metav1.TableColumnDefinition { return defs }, func(obj runtime.Object, _ bool) []any {
 		u := obj.(*unstructured.Unstructured)
 		mu.Lock()
 		defer mu.Unlock()

@@ -2,20 +2,24 @@ package resource
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // table is a kind's columns and how to fill them; kubectl shows those of
 // priority 0, and with -o wide the others too.
 type table struct {
-	columns []metav1.TableColumnDefinition
+	columns func() []metav1.TableColumnDefinition
 	row     func(obj runtime.Object) []any
+	// list and conditions are nil for most kinds, see Strategy.
+	list       func([]runtime.Object) []ListRow
+	conditions func(runtime.Object) []metav1.TableRowCondition
 }
 
 // sinceText and durationText render times as kubectl does. The clock is read
@@ -31,37 +35,61 @@ func durationText(d time.Duration) string { return duration.HumanDuration(d) }
 
 func secondsText(n int64) string { return durationText(time.Duration(n) * time.Second) }
 
-// columns reads "Name:string:format:priority" definitions, separated by commas,
-// of which all but the name may be left out.
-func columns(text string) []metav1.TableColumnDefinition {
-	var out []metav1.TableColumnDefinition
-	for _, part := range strings.Split(text, ",") {
-		c := metav1.TableColumnDefinition{Type: "string"}
-		name, typ, _ := strings.Cut(part, ":")
-		if wide, ok := strings.CutPrefix(name, "+"); ok {
-			name, c.Priority = wide, 1
+// CreatedText is the cell of a "Created At" column.
+func CreatedText(m metav1.Object) string {
+	return m.GetCreationTimestamp().UTC().Format(time.RFC3339)
+}
+
+// columns reads definitions, one a line: "Name:type:format | description". A
+// plus before the name makes it a column of -o wide, the type is string where
+// it is left out, and a description of @Type.field is the API's own. The lines
+// are read whenever a table is asked for, so that no definition is held.
+func columns(lines string) func() []metav1.TableColumnDefinition {
+	return func() []metav1.TableColumnDefinition {
+		var out []metav1.TableColumnDefinition
+		for line := range strings.SplitSeq(strings.TrimSpace(lines), "\n") {
+			out = append(out, column(line))
 		}
-		c.Name = name
+		return out
+	}
+}
+
+func column(line string) metav1.TableColumnDefinition {
+	head, text, _ := strings.Cut(line, "|")
+	name, typ, _ := strings.Cut(strings.TrimSpace(head), ":")
+	typ, format, _ := strings.Cut(typ, ":")
+	c := metav1.TableColumnDefinition{Type: typ, Format: format, Description: strings.TrimSpace(text)}
+	if wide, ok := strings.CutPrefix(name, "+"); ok {
+		name, c.Priority = wide, 1
+	}
+	c.Name = name
+	switch {
+	case c.Description != "":
+	case name == "Name":
+		c.Description = "@ObjectMeta.name"
+	case name == "Age" || name == "Created At":
+		c.Description = "@ObjectMeta.creationTimestamp"
+	}
+	if key, ok := strings.CutPrefix(c.Description, "@"); ok {
+		c.Description = columnText(key)
+	}
+	if c.Type == "" {
+		c.Type = "string"
 		if name == "Name" {
 			c.Format = "name"
 		}
-		if typ != "" {
-			c.Type = typ
-		}
-		c.Description = describe(name)
-		out = append(out, c)
 	}
-	return out
+	return c
 }
 
-func describe(column string) string {
-	switch column {
-	case "Name":
-		return "Name must be unique within a namespace."
-	case "Age":
-		return "CreationTimestamp is a timestamp representing the server time when this object was created."
-	}
-	return column + " of the object."
+// NameColumns are the columns of a kind without any of its own.
+func NameColumns() []metav1.TableColumnDefinition { return columns("Name\nCreated At:date")() }
+
+// ListRow is the row of one of a list's objects.
+type ListRow struct {
+	// Index is the object's in the list.
+	Index int
+	Cells []any
 }
 
 func rowOf[T runtime.Object](cells func(T) []any) func(runtime.Object) []any {
@@ -72,26 +100,30 @@ func rowOf[T runtime.Object](cells func(T) []any) func(runtime.Object) []any {
 func (s Strategy) shown(t table) Strategy {
 	s.Columns = t.columns
 	s.Row = func(obj runtime.Object, _ bool) []any { return t.row(obj) }
+	s.ListRows, s.RowConditions = t.list, t.conditions
 	return s
 }
 
-func labelText(m map[string]string) string {
-	if len(m) == 0 {
-		return "<none>"
+// deref is what p points to, and the zero value where it is nil.
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
 	}
-	parts := make([]string, 0, len(m))
-	for _, k := range sets.List(sets.KeySet(m)) {
-		parts = append(parts, k+"="+m[k])
-	}
-	return strings.Join(parts, ",")
+	return *p
 }
 
-func selectorText(s *metav1.LabelSelector) string {
-	if s == nil {
-		return "<none>"
+// orElse is what p points to, and text where it is nil.
+func orElse[T ~string](p *T, text string) string {
+	if p == nil {
+		return text
 	}
-	return metav1.FormatLabelSelector(s)
+	return string(*p)
 }
+
+func labelText(m map[string]string) string { return labels.FormatLabels(m) }
+
+func selectorText(s *metav1.LabelSelector) string { return metav1.FormatLabelSelector(s) }
 
 func orNone(s string) string {
 	if s == "" {
@@ -100,17 +132,27 @@ func orNone(s string) string {
 	return s
 }
 
-func joined(list []string) string {
-	if len(list) == 0 {
-		return "<none>"
+// joined joins items with commas.
+func joined(list []string) string { return orNone(strings.Join(list, ",")) }
+
+// few joins at most n items, and says how many more there are.
+func few(list []string, n int) string {
+	if len(list) <= n {
+		return strings.Join(list, ",")
 	}
-	return strings.Join(list, ",")
+	return fmt.Sprintf("%s + %d more...", strings.Join(list[:n], ","), len(list)-n)
 }
 
-// few joins at most three items, and says how many more there are.
-func few(list []string) string {
-	if len(list) > 3 {
-		return fmt.Sprintf("%s + %d more...", strings.Join(list[:3], ","), len(list)-3)
+// fewOrUnset is few of three, and "<unset>" where that is empty.
+func fewOrUnset(list []string) string {
+	if text := few(list, 3); text != "" {
+		return text
 	}
-	return joined(list)
+	return "<unset>"
+}
+
+// distinct sorts a list and drops what is in it twice.
+func distinct(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
 }

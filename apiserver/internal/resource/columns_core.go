@@ -12,202 +12,41 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 )
 
-func podTable() table {
-	return table{
-		columns("Name,Ready,Status,Restarts,Age,+IP,+Node,+Nominated Node,+Readiness Gates"),
-		rowOf(func(p *corev1.Pod) []any {
-			ready, total, restarts := podCounts(p)
-			ip := ""
-			for _, a := range p.Status.PodIPs {
-				ip = a.IP
-				break
-			}
-			return []any{p.Name, fmt.Sprintf("%d/%d", ready, total), podReason(p), restarts, p.CreationTimestamp, orNone(ip), orNone(p.Spec.NodeName), orNone(p.Status.NominatedNodeName), readinessGates(p)}
-		}),
-	}
-}
-
-func readinessGates(p *corev1.Pod) string {
-	if len(p.Spec.ReadinessGates) == 0 {
-		return "<none>"
-	}
-	n := 0
-	for _, g := range p.Spec.ReadinessGates {
-		for _, c := range p.Status.Conditions {
-			if c.Type == g.ConditionType && c.Status == corev1.ConditionTrue {
-				n++
-			}
-		}
-	}
-	return fmt.Sprintf("%d/%d", n, len(p.Spec.ReadinessGates))
-}
-
-func sidecar(p *corev1.Pod, name string) bool {
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; c.Name == name {
-			return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-		}
-	}
-	return false
-}
-
-// podCounts is how many containers are ready, how many there are, and the
-// restarts. Sidecars count as containers.
-func podCounts(p *corev1.Pod) (ready, total int, restarts string) {
-	total = len(p.Spec.Containers)
-	n := int32(0)
-	var last metav1.Time
-	count := func(s corev1.ContainerStatus) {
-		n += s.RestartCount
-		if t := s.LastTerminationState.Terminated; t != nil && last.Before(&t.FinishedAt) {
-			last = t.FinishedAt
-		}
-	}
-	for i := range p.Spec.InitContainers {
-		if sidecar(p, p.Spec.InitContainers[i].Name) {
-			total++
-		}
-	}
-	initializing := false
-	for _, s := range p.Status.InitContainerStatuses {
-		if sidecar(p, s.Name) {
-			count(s)
-			if s.Ready && s.Started != nil && *s.Started {
-				ready++
-			}
-			continue
-		}
-		if !initializing && (s.State.Terminated == nil || s.State.Terminated.ExitCode != 0) {
-			initializing = true
-		}
-		if initializing {
-			count(s)
-		}
-	}
-	if !initializing {
-		n = 0
-		last = metav1.Time{}
-		for _, s := range p.Status.InitContainerStatuses {
-			if sidecar(p, s.Name) {
-				count(s)
-			}
-		}
-		for _, s := range p.Status.ContainerStatuses {
-			count(s)
-			if s.Ready && s.State.Running != nil {
-				ready++
-			}
-		}
-	}
-	restarts = strconv.Itoa(int(n))
-	if n > 0 && !last.IsZero() {
-		restarts += " (" + sinceText(last) + " ago)"
-	}
-	return ready, total, restarts
-}
-
-// podReason is the STATUS column.
-func podReason(p *corev1.Pod) string {
-	reason := string(p.Status.Phase)
-	if p.Status.Reason != "" {
-		reason = p.Status.Reason
-	}
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Reason == corev1.PodReasonSchedulingGated {
-			reason = corev1.PodReasonSchedulingGated
-		}
-	}
-	initializing := false
-	for i, s := range p.Status.InitContainerStatuses {
-		switch {
-		case s.State.Terminated != nil && s.State.Terminated.ExitCode == 0:
-			continue
-		case sidecar(p, s.Name) && s.Started != nil && *s.Started:
-			continue
-		case s.State.Terminated != nil:
-			reason = "Init:" + terminated(s.State.Terminated)
-		case s.State.Waiting != nil && s.State.Waiting.Reason != "" && s.State.Waiting.Reason != "PodInitializing":
-			reason = "Init:" + s.State.Waiting.Reason
-		default:
-			reason = fmt.Sprintf("Init:%d/%d", i, len(p.Spec.InitContainers))
-		}
-		initializing = true
-		break
-	}
-	if !initializing || initialized(p) {
-		reason = containersReason(p, reason)
-	}
-	if p.DeletionTimestamp != nil && p.Status.Reason == "NodeLost" {
-		return "Unknown"
-	}
-	if p.DeletionTimestamp != nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded {
-		return "Terminating"
-	}
-	return reason
-}
-
-func initialized(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodInitialized {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
-func containersReason(p *corev1.Pod, reason string) string {
-	running := false
-	for _, s := range slices.Backward(p.Status.ContainerStatuses) {
-		switch {
-		case s.State.Waiting != nil && s.State.Waiting.Reason != "":
-			reason = s.State.Waiting.Reason
-		case s.State.Terminated != nil:
-			reason = terminated(s.State.Terminated)
-		case s.Ready && s.State.Running != nil:
-			running = true
-		}
-	}
-	if reason == "Completed" && running {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-				return "Running"
-			}
-		}
-		return "NotReady"
-	}
-	return reason
-}
-
-func terminated(t *corev1.ContainerStateTerminated) string {
-	switch {
-	case t.Reason != "":
-		return t.Reason
-	case t.Signal != 0:
-		return fmt.Sprintf("Signal:%d", t.Signal)
-	}
-	return fmt.Sprintf("ExitCode:%d", t.ExitCode)
-}
-
 func nodeTable() table {
-	return table{
-		columns("Name,Status,Roles,Age,Version,+Internal-IP,+External-IP,+OS-Image,+Kernel-Version,+Container-Runtime"),
-		rowOf(func(n *corev1.Node) []any {
-			status := "Unknown"
-			for _, c := range n.Status.Conditions {
-				if c.Type == corev1.NodeReady {
-					status = "NotReady"
-					if c.Status == corev1.ConditionTrue {
-						status = "Ready"
-					}
+	return table{columns: columns(`
+Name
+Status             | The status of the node
+Roles              | The roles of the node
+Age
+Version            | @NodeSystemInfo.kubeletVersion
++Internal-IP       | @NodeStatus.addresses
++External-IP       | @NodeStatus.addresses
++OS-Image          | @NodeSystemInfo.osImage
++Kernel-Version    | @NodeSystemInfo.kernelVersion
++Container-Runtime | @NodeSystemInfo.containerRuntimeVersion
+`), row: rowOf(func(n *corev1.Node) []any {
+		status := "Unknown"
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeReady {
+				status = "NotReady"
+				if c.Status == corev1.ConditionTrue {
+					status = "Ready"
 				}
 			}
-			if n.Spec.Unschedulable {
-				status += ",SchedulingDisabled"
-			}
-			i := n.Status.NodeInfo
-			return []any{n.Name, status, roles(n), n.CreationTimestamp, i.KubeletVersion, address(n, corev1.NodeInternalIP), address(n, corev1.NodeExternalIP), orUnknown(i.OSImage), orUnknown(i.KernelVersion), orUnknown(i.ContainerRuntimeVersion)}
-		}),
-	}
+		}
+		if n.Spec.Unschedulable {
+			status += ",SchedulingDisabled"
+		}
+		i := n.Status.NodeInfo
+		kernel := orUnknown(i.KernelVersion)
+		if i.Architecture != "" {
+			kernel += " (" + i.Architecture + ")"
+		}
+		return []any{
+			n.Name, status, roles(n), n.CreationTimestamp, i.KubeletVersion, address(n, corev1.NodeInternalIP), address(n, corev1.NodeExternalIP),
+			orUnknown(i.OSImage), kernel, orUnknown(i.ContainerRuntimeVersion),
+		}
+	})}
 }
 
 func orUnknown(s string) string {
@@ -239,38 +78,44 @@ func roles(n *corev1.Node) string {
 }
 
 func serviceTable() table {
-	return table{
-		columns("Name,Type,Cluster-IP,External-IP,Port(s),Age,+Selector"),
-		rowOf(func(s *corev1.Service) []any {
-			ip := "<none>"
-			if len(s.Spec.ClusterIPs) > 0 {
-				ip = s.Spec.ClusterIPs[0]
-			}
-			return []any{s.Name, string(s.Spec.Type), ip, externalIP(s), servicePorts(s), s.CreationTimestamp, labelText(s.Spec.Selector)}
-		}),
-	}
+	return table{columns: columns(`
+Name
+Type        | @ServiceSpec.type
+Cluster-IP  | @ServiceSpec.clusterIP
+External-IP | @ServiceSpec.externalIPs
+Port(s)     | @ServiceSpec.ports
+Age
++Selector   | @ServiceSpec.selector
+`), row: rowOf(func(s *corev1.Service) []any {
+		ip := "<none>"
+		if len(s.Spec.ClusterIPs) > 0 {
+			ip = s.Spec.ClusterIPs[0]
+		}
+		return []any{s.Name, string(s.Spec.Type), ip, externalIP(s), servicePorts(s), s.CreationTimestamp, labelText(s.Spec.Selector)}
+	})}
 }
 
 func externalIP(s *corev1.Service) string {
-	list := slices.Clone(s.Spec.ExternalIPs)
 	switch s.Spec.Type {
+	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort:
+		return joined(s.Spec.ExternalIPs)
 	case corev1.ServiceTypeExternalName:
 		return s.Spec.ExternalName
 	case corev1.ServiceTypeLoadBalancer:
-		var ingress []string
+		var list []string
 		for _, i := range s.Status.LoadBalancer.Ingress {
 			if i.IP != "" {
-				ingress = append(ingress, i.IP)
+				list = append(list, i.IP)
 			} else if i.Hostname != "" {
-				ingress = append(ingress, i.Hostname)
+				list = append(list, i.Hostname)
 			}
 		}
-		list = append(ingress, list...)
-		if len(list) == 0 {
+		if list = append(distinct(list), s.Spec.ExternalIPs...); len(list) == 0 {
 			return "<pending>"
 		}
+		return strings.Join(list, ",")
 	}
-	return joined(list)
+	return "<unknown>"
 }
 
 func servicePorts(s *corev1.Service) string {
@@ -286,76 +131,128 @@ func servicePorts(s *corev1.Service) string {
 }
 
 func endpointsTable() table {
-	return table{columns("Name,Endpoints,Age"), rowOf(func(e *corev1.Endpoints) []any {
+	return table{columns: columns(`
+Name
+Endpoints | @Endpoints.subsets
+Age
+`), row: rowOf(func(e *corev1.Endpoints) []any {
+		if len(e.Subsets) == 0 {
+			return []any{e.Name, "<none>", e.CreationTimestamp}
+		}
 		var list []string
 		for _, s := range e.Subsets {
+			if len(s.Ports) == 0 { // as a headless service's may be
+				for _, a := range s.Addresses {
+					list = append(list, a.IP)
+				}
+			}
 			for _, p := range s.Ports {
 				for _, a := range s.Addresses {
 					list = append(list, net.JoinHostPort(a.IP, strconv.Itoa(int(p.Port))))
 				}
 			}
 		}
-		return []any{e.Name, few(list), e.CreationTimestamp}
+		return []any{e.Name, few(list, 3), e.CreationTimestamp}
 	})}
 }
 
 func namespaceTable() table {
-	return table{columns("Name,Status,Age"), rowOf(func(n *corev1.Namespace) []any {
+	return table{columns: columns(`
+Name
+Status | The status of the namespace
+Age
+`), row: rowOf(func(n *corev1.Namespace) []any {
 		return []any{n.Name, string(n.Status.Phase), n.CreationTimestamp}
 	})}
 }
 
 func secretTable() table {
-	return table{columns("Name,Type,Data:integer,Age"), rowOf(func(s *corev1.Secret) []any {
+	return table{columns: columns(`
+Name
+Type | @Secret.type
+Data | @Secret.data
+Age
+`), row: rowOf(func(s *corev1.Secret) []any {
 		return []any{s.Name, string(s.Type), int64(len(s.Data)), s.CreationTimestamp}
 	})}
 }
 
 func configMapTable() table {
-	return table{columns("Name,Data:integer,Age"), rowOf(func(c *corev1.ConfigMap) []any {
+	return table{columns: columns(`
+Name
+Data | @ConfigMap.data
+Age
+`), row: rowOf(func(c *corev1.ConfigMap) []any {
 		return []any{c.Name, int64(len(c.Data) + len(c.BinaryData)), c.CreationTimestamp}
 	})}
 }
 
 func serviceAccountTable() table {
-	return table{columns("Name,Secrets:integer,Age"), rowOf(func(s *corev1.ServiceAccount) []any {
-		return []any{s.Name, int64(len(s.Secrets)), s.CreationTimestamp}
+	return table{columns: columns("Name\nAge"), row: rowOf(func(s *corev1.ServiceAccount) []any {
+		return []any{s.Name, s.CreationTimestamp}
 	})}
 }
 
 func eventTable() table {
-	return table{
-		columns("Last Seen,Type,Reason,Object,+Subobject,+Source,Message,+First Seen,+Count:integer,+Name"),
-		rowOf(func(e *corev1.Event) []any {
-			first, last := sinceText(e.FirstTimestamp), sinceText(e.LastTimestamp)
-			if e.FirstTimestamp.IsZero() {
-				first = sinceText(metav1.NewTime(e.EventTime.Time))
-			}
-			count := int64(e.Count)
-			if e.Series != nil {
-				last, count = sinceText(metav1.NewTime(e.Series.LastObservedTime.Time)), int64(e.Series.Count)
-			} else if e.LastTimestamp.IsZero() {
-				last = first
-			}
-			if count == 0 {
-				count = 1
-			}
-			source := e.Source.Component
-			if source == "" {
-				source = e.ReportingController
-			}
-			if e.Source.Host != "" {
-				source += ", " + e.Source.Host
-			}
-			return []any{last, e.Type, e.Reason, strings.ToLower(e.InvolvedObject.Kind) + "/" + e.InvolvedObject.Name, e.InvolvedObject.FieldPath, source, strings.TrimSpace(e.Message), first, count, e.Name}
-		}),
+	return table{columns: columns(`
+Last Seen   | @Event.lastTimestamp
+Type        | @Event.type
+Reason      | @Event.reason
+Object      | @Event.involvedObject
++Subobject  | @ObjectReference.fieldPath
++Source     | @Event.source
+Message     | @Event.message
++First Seen | @Event.firstTimestamp
++Count      | @Event.count
++Name
+`), row: rowOf(func(e *corev1.Event) []any {
+		first, last, count := sinceText(e.FirstTimestamp), sinceText(e.LastTimestamp), int64(e.Count)
+		if e.FirstTimestamp.IsZero() {
+			first = sinceText(metav1.NewTime(e.EventTime.Time))
+		}
+		if e.LastTimestamp.IsZero() {
+			last = first
+		}
+		if e.Series != nil {
+			last, count = sinceText(metav1.NewTime(e.Series.LastObservedTime.Time)), int64(e.Series.Count)
+		} else if count == 0 {
+			count = 1
+		}
+		target := strings.ToLower(e.InvolvedObject.Kind)
+		if e.InvolvedObject.Name != "" {
+			target += "/" + e.InvolvedObject.Name
+		}
+		return []any{last, e.Type, e.Reason, target, e.InvolvedObject.FieldPath, eventSource(e), strings.TrimSpace(e.Message), first, count, e.Name}
+	})}
+}
+
+func eventSource(e *corev1.Event) string {
+	component, host := e.Source.Component, e.Source.Host
+	if component == "" {
+		component = e.ReportingController
 	}
+	if host == "" {
+		host = e.ReportingInstance
+	}
+	if host == "" {
+		return component
+	}
+	return component + ", " + host
 }
 
 func replicationControllerTable() table {
-	return table{columns("Name,Desired:integer,Current:integer,Ready:integer,Age,+Containers,+Images,+Selector"), rowOf(func(r *corev1.ReplicationController) []any {
+	return table{columns: columns(`
+Name
+Desired:integer | @ReplicationControllerSpec.replicas
+Current:integer | @ReplicationControllerStatus.replicas
+Ready:integer   | @ReplicationControllerStatus.readyReplicas
+Age
++Containers     | Names of each container in the template.
++Images         | Images referenced by each container in the template.
++Selector       | @ReplicationControllerSpec.selector
+`), row: rowOf(func(r *corev1.ReplicationController) []any {
 		names, images := containers(r.Spec.Template)
-		return []any{r.Name, int64(*r.Spec.Replicas), int64(r.Status.Replicas), int64(r.Status.ReadyReplicas), r.CreationTimestamp, names, images, labelText(r.Spec.Selector)}
+		return []any{r.Name, int64(deref(r.Spec.Replicas)), int64(r.Status.Replicas), int64(r.Status.ReadyReplicas), r.CreationTimestamp, names, images, labelText(r.Spec.Selector)}
 	})}
 }
 
@@ -372,7 +269,12 @@ func containers(t *corev1.PodTemplateSpec) (names, images string) {
 }
 
 func podTemplateTable() table {
-	return table{columns("Name,Containers,Images,Pod Labels"), rowOf(func(t *corev1.PodTemplate) []any {
+	return table{columns: columns(`
+Name
+Containers | Names of each container in the template.
+Images     | Images referenced by each container in the template.
+Pod Labels | The labels for the pod template.
+`), row: rowOf(func(t *corev1.PodTemplate) []any {
 		names, images := containers(&t.Template)
 		return []any{t.Name, names, images, labelText(t.Template.Labels)}
 	})}
@@ -391,29 +293,56 @@ func accessModes(modes []corev1.PersistentVolumeAccessMode) string {
 	return strings.Join(out, ",")
 }
 
+// storageClassOf is the storage class, for which there was an annotation once.
+func storageClassOf(m *metav1.ObjectMeta, class string) string {
+	if old, ok := m.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+		return old
+	}
+	return class
+}
+
 func volumeTable() table {
-	return table{columns("Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,VolumeAttributesClass,Reason,Age,+VolumeMode"), rowOf(func(v *corev1.PersistentVolume) []any {
+	return table{columns: columns(`
+Name
+Capacity              | @PersistentVolumeSpec.capacity
+Access Modes          | @PersistentVolumeSpec.accessModes
+Reclaim Policy        | @PersistentVolumeSpec.persistentVolumeReclaimPolicy
+Status                | @PersistentVolumeStatus.phase
+Claim                 | @PersistentVolumeSpec.claimRef
+StorageClass          | StorageClass of the pv
+VolumeAttributesClass | VolumeAttributesClass of the pv
+Reason                | @PersistentVolumeStatus.reason
+Age
++VolumeMode           | @PersistentVolumeSpec.volumeMode
+`), row: rowOf(func(v *corev1.PersistentVolume) []any {
 		claim := ""
 		if r := v.Spec.ClaimRef; r != nil {
 			claim = r.Namespace + "/" + r.Name
 		}
-		size := v.Spec.Capacity[corev1.ResourceStorage]
-		phase, mode, class := string(v.Status.Phase), "<unset>", "<unset>"
+		size, phase := v.Spec.Capacity[corev1.ResourceStorage], string(v.Status.Phase)
 		if v.DeletionTimestamp != nil {
 			phase = "Terminating"
 		}
-		if v.Spec.VolumeMode != nil {
-			mode = string(*v.Spec.VolumeMode)
+		return []any{
+			v.Name, size.String(), accessModes(v.Spec.AccessModes), string(v.Spec.PersistentVolumeReclaimPolicy), phase, claim,
+			storageClassOf(&v.ObjectMeta, v.Spec.StorageClassName), orElse(v.Spec.VolumeAttributesClassName, "<unset>"),
+			v.Status.Reason, v.CreationTimestamp, orElse(v.Spec.VolumeMode, "<unset>"),
 		}
-		if v.Spec.VolumeAttributesClassName != nil {
-			class = *v.Spec.VolumeAttributesClassName
-		}
-		return []any{v.Name, size.String(), accessModes(v.Spec.AccessModes), string(v.Spec.PersistentVolumeReclaimPolicy), phase, claim, v.Spec.StorageClassName, class, v.Status.Reason, v.CreationTimestamp, mode}
 	})}
 }
 
 func volumeClaimTable() table {
-	return table{columns("Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,+VolumeMode"), rowOf(func(c *corev1.PersistentVolumeClaim) []any {
+	return table{columns: columns(`
+Name
+Status                | @PersistentVolumeClaimStatus.phase
+Volume                | @PersistentVolumeClaimSpec.volumeName
+Capacity              | @PersistentVolumeClaimStatus.capacity
+Access Modes          | @PersistentVolumeClaimStatus.accessModes
+StorageClass          | StorageClass of the pvc
+VolumeAttributesClass | VolumeAttributesClass of the pvc
+Age
++VolumeMode           | @PersistentVolumeClaimSpec.volumeMode
+`), row: rowOf(func(c *corev1.PersistentVolumeClaim) []any {
 		phase, capacity, modes := string(c.Status.Phase), "", ""
 		if c.DeletionTimestamp != nil {
 			phase = "Terminating"
@@ -423,27 +352,25 @@ func volumeClaimTable() table {
 			size := c.Status.Capacity[corev1.ResourceStorage]
 			capacity = size.String()
 		}
-		mode, class, storage := "<unset>", "<unset>", ""
-		if c.Spec.VolumeMode != nil {
-			mode = string(*c.Spec.VolumeMode)
+		return []any{
+			c.Name, phase, c.Spec.VolumeName, capacity, modes, storageClassOf(&c.ObjectMeta, deref(c.Spec.StorageClassName)),
+			orElse(c.Spec.VolumeAttributesClassName, "<unset>"), c.CreationTimestamp, orElse(c.Spec.VolumeMode, "<unset>"),
 		}
-		if c.Spec.VolumeAttributesClassName != nil {
-			class = *c.Spec.VolumeAttributesClassName
-		}
-		if c.Spec.StorageClassName != nil {
-			storage = *c.Spec.StorageClassName
-		}
-		return []any{c.Name, phase, c.Spec.VolumeName, capacity, modes, storage, class, c.CreationTimestamp, mode}
 	})}
 }
 
 func quotaTable() table {
-	return table{columns("Name,Request,Limit,Age"), rowOf(func(q *corev1.ResourceQuota) []any {
+	return table{columns: columns(`
+Name
+Request | Request represents a minimum amount of cpu/memory that a container may consume.
+Limit   | Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.
+Age
+`), row: rowOf(func(q *corev1.ResourceQuota) []any {
 		var requests, limits []string
 		for _, name := range sets.List(sets.KeySet(q.Status.Hard)) {
 			used, hard := q.Status.Used[name], q.Status.Hard[name]
 			text := fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String())
-			if strings.HasPrefix(string(name), "limits") {
+			if strings.HasPrefix(string(name), "limits.") {
 				limits = append(limits, text)
 			} else {
 				requests = append(requests, text)

@@ -81,9 +81,14 @@ type Strategy struct {
 	Fields func(obj runtime.Object) map[string]string
 	// FieldNames are the keys of Fields, known without an object.
 	FieldNames []string
-	// Columns and Row are the table that kubectl shows.
-	Columns []v1.TableColumnDefinition
+	// Columns and Row are the table that kubectl shows; without them it has
+	// names and ages only.
+	Columns func() []v1.TableColumnDefinition
 	Row     func(obj runtime.Object, wide bool) []any
+	// ListRows are a list's rows where they depend on each other.
+	ListRows func(list []runtime.Object) []ListRow
+	// RowConditions are what a row says of its object besides the cells.
+	RowConditions func(obj runtime.Object) []v1.TableRowCondition
 	// GraceSeconds is how long a deletion waits for the object's owner to end
 	// it, given what the client asked for (nil where it did not). A negative
 	// or nil answer deletes at once.

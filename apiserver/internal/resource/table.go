@@ -107,39 +107,39 @@ func groups() []group {
 		{kind: "PriorityClass", resource: "priorityclasses", short: "pc", cluster: true, strategy: priorityClass().shown(priorityClassTable())},
 	}}, {"storage.k8s.io", "v1", []row{
 		{kind: "CSIDriver", resource: "csidrivers", cluster: true, strategy: csiDriver().shown(csiDriverTable())},
-		{kind: "CSINode", resource: "csinodes", cluster: true, strategy: csiNode()},
+		{kind: "CSINode", resource: "csinodes", cluster: true, strategy: csiNode().shown(csiNodeTable())},
 		{kind: "CSIStorageCapacity", resource: "csistoragecapacities", strategy: csiStorageCapacity()},
 		{kind: "StorageClass", resource: "storageclasses", short: "sc", cluster: true, strategy: storageClass().shown(storageClassTable())},
-		{kind: "VolumeAttachment", resource: "volumeattachments", cluster: true, sub: status, strategy: volumeAttachment()},
-		{kind: "VolumeAttributesClass", resource: "volumeattributesclasses", short: "vac", cluster: true, strategy: volumeAttributesClass()},
+		{kind: "VolumeAttachment", resource: "volumeattachments", cluster: true, sub: status, strategy: volumeAttachment().shown(volumeAttachmentTable())},
+		{kind: "VolumeAttributesClass", resource: "volumeattributesclasses", short: "vac", cluster: true, strategy: volumeAttributesClass().shown(volumeAttributesClassTable())},
 	}}, {"node.k8s.io", "v1", []row{
 		{kind: "RuntimeClass", resource: "runtimeclasses", cluster: true, strategy: runtimeClass().shown(runtimeClassTable())},
 	}}, {"certificates.k8s.io", "v1", []row{
 		{kind: "CertificateSigningRequest", resource: "certificatesigningrequests", short: "csr", cluster: true, sub: map[string]Subresource{
 			"status": {Verbs: statusVerbs}, "approval": {Verbs: statusVerbs},
 		}, strategy: signingRequest().shown(signingRequestTable())},
-		{kind: "ClusterTrustBundle", resource: "clustertrustbundles", cluster: true, strategy: clusterTrustBundle()},
+		{kind: "ClusterTrustBundle", resource: "clustertrustbundles", cluster: true, strategy: clusterTrustBundle().shown(clusterTrustBundleTable())},
 		{kind: "PodCertificateRequest", resource: "podcertificaterequests", sub: status, strategy: podCertificateRequest().shown(podCertificateRequestTable())},
 	}}, {"admissionregistration.k8s.io", "v1", []row{
-		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy()},
-		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding()},
-		{kind: "MutatingWebhookConfiguration", resource: "mutatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: mutatingWebhook()},
-		{kind: "ValidatingAdmissionPolicy", resource: "validatingadmissionpolicies", cluster: true, categories: "api-extensions", sub: status, strategy: validatingPolicy()},
-		{kind: "ValidatingAdmissionPolicyBinding", resource: "validatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: validatingPolicyBinding()},
-		{kind: "ValidatingWebhookConfiguration", resource: "validatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: validatingWebhook()},
+		{kind: "MutatingAdmissionPolicy", resource: "mutatingadmissionpolicies", cluster: true, categories: "api-extensions", strategy: mutatingPolicy().shown(mutatingPolicyTable())},
+		{kind: "MutatingAdmissionPolicyBinding", resource: "mutatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: mutatingPolicyBinding().shown(mutatingPolicyBindingTable())},
+		{kind: "MutatingWebhookConfiguration", resource: "mutatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: mutatingWebhook().shown(mutatingWebhookTable())},
+		{kind: "ValidatingAdmissionPolicy", resource: "validatingadmissionpolicies", cluster: true, categories: "api-extensions", sub: status, strategy: validatingPolicy().shown(validatingPolicyTable())},
+		{kind: "ValidatingAdmissionPolicyBinding", resource: "validatingadmissionpolicybindings", cluster: true, categories: "api-extensions", strategy: validatingPolicyBinding().shown(validatingPolicyBindingTable())},
+		{kind: "ValidatingWebhookConfiguration", resource: "validatingwebhookconfigurations", cluster: true, categories: "api-extensions", strategy: validatingWebhook().shown(validatingWebhookTable())},
 	}}, {"flowcontrol.apiserver.k8s.io", "v1", []row{
-		{kind: "FlowSchema", resource: "flowschemas", cluster: true, sub: status, strategy: flowSchema()},
-		{kind: "PriorityLevelConfiguration", resource: "prioritylevelconfigurations", cluster: true, sub: status, strategy: priorityLevel()},
+		{kind: "FlowSchema", resource: "flowschemas", cluster: true, sub: status, strategy: flowSchema().shown(flowSchemaTable())},
+		{kind: "PriorityLevelConfiguration", resource: "prioritylevelconfigurations", cluster: true, sub: status, strategy: priorityLevel().shown(priorityLevelTable())},
 	}}, {"resource.k8s.io", "v1", []row{
-		{kind: "DeviceClass", resource: "deviceclasses", cluster: true, strategy: deviceClass()},
-		{kind: "DeviceTaintRule", resource: "devicetaintrules", cluster: true, sub: status, strategy: deviceTaintRule()},
-		{kind: "ResourceClaim", resource: "resourceclaims", sub: status, strategy: resourceClaim()},
-		{kind: "ResourceClaimTemplate", resource: "resourceclaimtemplates", strategy: resourceClaimTemplate()},
-		{kind: "ResourceSlice", resource: "resourceslices", cluster: true, strategy: resourceSlice()},
+		{kind: "DeviceClass", resource: "deviceclasses", cluster: true, strategy: deviceClass().shown(deviceClassTable())},
+		{kind: "DeviceTaintRule", resource: "devicetaintrules", cluster: true, sub: status, strategy: deviceTaintRule().shown(deviceTaintRuleTable())},
+		{kind: "ResourceClaim", resource: "resourceclaims", sub: status, strategy: resourceClaim().shown(resourceClaimTable())},
+		{kind: "ResourceClaimTemplate", resource: "resourceclaimtemplates", strategy: resourceClaimTemplate().shown(resourceClaimTemplateTable())},
+		{kind: "ResourceSlice", resource: "resourceslices", cluster: true, strategy: resourceSlice().shown(resourceSliceTable())},
 	}}, {"storagemigration.k8s.io", "v1", []row{
-		{kind: "StorageVersionMigration", resource: "storageversionmigrations", cluster: true, sub: status, strategy: storageVersionMigration()},
+		{kind: "StorageVersionMigration", resource: "storageversionmigrations", cluster: true, sub: status, strategy: storageVersionMigration().shown(storageVersionMigrationTable())},
 	}}, {"apiextensions.k8s.io", "v1", []row{
-		{kind: "CustomResourceDefinition", resource: "customresourcedefinitions", short: "crd,crds", categories: "api-extensions", cluster: true, prefix: "/apiextensions.k8s.io/customresourcedefinitions/", sub: status, strategy: customResourceDefinition()},
+		{kind: "CustomResourceDefinition", resource: "customresourcedefinitions", short: "crd,crds", categories: "api-extensions", cluster: true, prefix: "/apiextensions.k8s.io/customresourcedefinitions/", sub: status, strategy: customResourceDefinition().shown(customResourceDefinitionTable())},
 	}}, {"apiregistration.k8s.io", "v1", []row{
 		{kind: "APIService", resource: "apiservices", categories: "api-extensions", cluster: true, prefix: "/apiregistration.k8s.io/apiservices/", sub: status, strategy: apiService().shown(apiServiceTable())},
 	}}}

@@ -16,6 +16,7 @@ import (
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
 )
 
@@ -97,11 +98,11 @@ func (a *API) componentStatus(w http.ResponseWriter, q *request) error {
 		if q.info.Name != healthy.Name {
 			return apierrors.NewNotFound(schema.GroupResource{Resource: "componentstatuses"}, q.info.Name)
 		}
-		return WriteObject(w, q.http, http.StatusOK, &healthy)
+		return writeShown(w, q.http, resource.ComponentStatus(), &healthy, &healthy)
 	}
-	return WriteObject(w, q.http, http.StatusOK, &corev1.ComponentStatusList{
+	return writeShown(w, q.http, resource.ComponentStatus(), &corev1.ComponentStatusList{
 		TypeMeta: metav1.TypeMeta{Kind: "ComponentStatusList", APIVersion: "v1"}, Items: []corev1.ComponentStatus{healthy},
-	})
+	}, &healthy)
 }
 
 func (a *API) review(w http.ResponseWriter, q *request, want schema.GroupVersionKind) error {

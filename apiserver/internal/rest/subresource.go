@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
 )
 
@@ -216,7 +217,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return err
 		}
-		return WriteObject(w, q.http, http.StatusOK, s)
+		return writeShown(w, q.http, resource.Scale(q.res.codec != nil), s, s)
 	}
 	body, err := a.readBody(q.http)
 	if err != nil {
@@ -264,5 +265,5 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	return WriteObject(w, q.http, http.StatusOK, s)
+	return writeShown(w, q.http, resource.Scale(q.res.codec != nil), s, s)
 }
