@@ -47,7 +47,7 @@ func (r row) ratio() float64 {
 // part is one group of comparisons.
 type part struct {
 	name string
-	run  func(ctx context.Context, b *bench) error
+	run  func(b *bench, ctx context.Context) error
 }
 
 var parts = []part{{"api", (*bench).api}, {"memory", (*bench).memory}, {"scheduler", (*bench).scheduler}, {"controllers", (*bench).controllers}}
@@ -82,7 +82,7 @@ func (b *bench) run(ctx context.Context) error {
 		fmt.Printf("PROGRESS bench: %s\n", p.name)
 		begin := time.Now()
 		// A part that fails does not take the others' figures with it.
-		if err := p.run(ctx, b); err != nil {
+		if err := p.run(b, ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", p.name, err)
 		}

@@ -102,6 +102,9 @@ func decode(contentType string, data []byte) any {
 var (
 	anyUID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	anyAge = regexp.MustCompile(`^(\d+[smhd])+$|^<unknown>$`)
+	// What objects in messages have of their own.
+	anyTime     = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+	anyRevision = regexp.MustCompile(`(resourceVersion\\*":\\*"|resourceVersion:|current: )\d+`)
 	// pointers are addresses in messages that print Go values.
 	pointers = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 )
@@ -178,5 +181,6 @@ func scrub(key string, v any) any {
 	case key == "cells" && anyAge.MatchString(s):
 		return "age"
 	}
+	s = anyRevision.ReplaceAllString(anyTime.ReplaceAllString(s, "time"), "${1}revision")
 	return pointers.ReplaceAllString(anyUID.ReplaceAllString(s, "uid"), "pointer")
 }
