@@ -6,7 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -44,6 +49,9 @@ func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]
 		return data, nil //nolint:nilerr // see above
 	}
 	gvk := schema.FromAPIVersionAndKind(t.APIVersion, t.Kind)
+	if gvk == definitionV1beta1 {
+		return fromV1beta1(data), nil
+	}
 	if !s.scheme.Recognizes(gvk) {
 		return data, nil
 	}
@@ -63,6 +71,34 @@ func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]
 		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}
 	return wire.AppendEnvelope(nil, t.APIVersion, t.Kind, raw), nil
+}
+
+// definitionV1beta1 is how upstream's server stores definitions. It is not served any more.
+var definitionV1beta1 = apiextensionsv1beta1.SchemeGroupVersion.WithKind("CustomResourceDefinition")
+
+// definitionScheme converts between the versions of definitions.
+var definitionScheme = sync.OnceValue(func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	return scheme
+})
+
+// fromV1beta1 is a definition as v1, or the data where it cannot be.
+func fromV1beta1(data []byte) []byte {
+	old, hub, now := &apiextensionsv1beta1.CustomResourceDefinition{}, &apiextensions.CustomResourceDefinition{}, &apiextensionsv1.CustomResourceDefinition{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, old); err != nil {
+		return data
+	}
+	scheme := definitionScheme()
+	scheme.Default(old)
+	if scheme.Convert(old, hub, nil) != nil || scheme.Convert(hub, now, nil) != nil {
+		return data
+	}
+	raw, err := now.Marshal()
+	if err != nil {
+		return data
+	}
+	return wire.AppendEnvelope(nil, apiextensionsv1.SchemeGroupVersion.String(), definitionV1beta1.Kind, raw)
 }
 
 // ToStorage implements store.Transformer.

@@ -45,6 +45,23 @@ func TestStoredJSON(t *testing.T) {
 	if err != nil || !wire.IsProtobuf(read) {
 		t.Errorf("JSON of a kind with a Go type is read as %q, %v", read, err)
 	}
+	const beta = `{"kind":"CustomResourceDefinition","apiVersion":"apiextensions.k8s.io/v1beta1","metadata":{"name":"foos.example.com"},"spec":{"group":"example.com","version":"v1",` +
+		`"names":{"plural":"foos","kind":"Foo"},"scope":"Namespaced","validation":{"openAPIV3Schema":{"type":"object"}},"versions":[{"name":"v1","served":true,"storage":true}]}}`
+	converted, err := s.FromStorage(t.Context(), crd, []byte(beta))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, _, body, _, err := wire.SplitEnvelope(converted)
+	if err != nil || version != "apiextensions.k8s.io/v1" {
+		t.Fatalf("a definition of v1beta1 is read as %q, %v", converted, err)
+	}
+	now := &apiextensionsv1.CustomResourceDefinition{}
+	if err := now.Unmarshal(body); err != nil {
+		t.Fatal(err)
+	}
+	if v := now.Spec.Versions; len(v) != 1 || v[0].Schema == nil || v[0].Schema.OpenAPIV3Schema.Type != "object" {
+		t.Errorf("its versions: %+v", v)
+	}
 	for _, same := range []string{custom, "", "{", `{"kind":"ConfigMap","apiVersion":"v1","data":[]}`, string(read)} {
 		if got, err := s.FromStorage(t.Context(), "/registry/x/y/a", []byte(same)); err != nil || string(got) != same {
 			t.Errorf("%q is read as %q, %v", same, got, err)

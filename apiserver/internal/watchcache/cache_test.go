@@ -134,16 +134,22 @@ func TestWatchersSeeWhatConcernsThem(t *testing.T) {
 	for scenario, tc := range map[string]struct {
 		scope Scope
 		want  []string
+		plain bool // the cache has no index
 	}{
-		"all":         {Scope{}, []string{"0 a/x", "0 b/y", "1 a/x", "2 a/x"}},
-		"namespace":   {Scope{Namespace: "b"}, []string{"0 b/y"}},
-		"name":        {Scope{Namespace: "a", Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}},
-		"name of any": {Scope{Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}},
-		"index":       {Scope{Index: "n1", Indexed: true}, []string{"0 b/y", "1 a/x", "2 a/x"}},
+		"all":         {Scope{}, []string{"0 a/x", "0 b/y", "1 a/x", "2 a/x"}, false},
+		"namespace":   {Scope{Namespace: "b"}, []string{"0 b/y"}, false},
+		"name":        {Scope{Namespace: "a", Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}, false},
+		"name of any": {Scope{Name: "x"}, []string{"0 a/x", "1 a/x", "2 a/x"}, false},
+		"index":       {Scope{Index: "n1", Indexed: true}, []string{"0 b/y", "1 a/x", "2 a/x"}, false},
+		"no index":    {Scope{Index: "n1", Indexed: true}, []string{"0 a/x", "0 b/y", "1 a/x", "2 a/x"}, true},
 	} {
 		t.Run(scenario, func(t *testing.T) {
 			m := newMemory()
-			h, c := start(t, m, Config{Prefix: "/pods/", Index: node})
+			cfg := Config{Prefix: "/pods/", Index: node}
+			if tc.plain {
+				cfg.Index = nil
+			}
+			h, c := start(t, m, cfg)
 			w, err := c.Watch(tc.scope, 0)
 			if err != nil {
 				t.Fatal(err)

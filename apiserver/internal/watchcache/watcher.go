@@ -157,6 +157,9 @@ func (c *Cache) Floor() int64 {
 }
 
 func (c *Cache) watcher(scope Scope) *Watcher {
+	if c.cfg.Index == nil {
+		scope.Indexed = false // a cache without an index has nobody find its watchers by one
+	}
 	return &Watcher{cache: c, key: keyOf(scope), wake: make(chan struct{}, 1)}
 }
 
