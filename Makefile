@@ -82,8 +82,12 @@ race: ## the tests of every module under the race detector
 fuzz: ## each fuzz target for 20 seconds
 	@hack/fuzz.sh 20s
 
-bench: build images ## memory and start-up time of a settled idle cluster (root)
-	@hack/bench.sh
+bench: build images ## upstream's programs and ours side by side, and an idle cluster of ours (root): ONLY=api,memory,scheduler,controllers,idle
+	@hack/upstream.sh kube-apiserver etcd kube-scheduler kube-controller-manager
+	@hack/step.sh "build bench" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/bench ./bench
+	@mkdir -p $(BIN)/bench && rm -f $(BIN)/bench/idle.txt
+	@if [ -z "$(ONLY)" ] || [[ ",$(ONLY)," == *,idle,* ]]; then hack/bench.sh | tee $(BIN)/bench/idle.txt; fi
+	@$(TOOLS)/bench -upstream $(BIN)/upstream -ours $(BIN) -only "$(ONLY)" -idle $(BIN)/bench/idle.txt $(if $(ONLY),,-report docs/benchmarks.md)
 
 upstream: # upstream's programs, to compare with and to make clusters of
 	@hack/upstream.sh

@@ -99,6 +99,9 @@ func (a *API) begin(q *request, sel *selection, query url.Values, initial bool) 
 		return &snap, watcher, nil
 	case text == "0":
 		snap, watcher := q.res.Cache.SnapshotAndWatch(sel.scope())
+		if query.Get("sendInitialEvents") == "false" {
+			return nil, watcher, nil
+		}
 		return &snap, watcher, nil
 	}
 	rev, err := parseRevision(text)

@@ -63,7 +63,9 @@ func (b *bench) scheduler(ctx context.Context) error {
 		return err
 	}
 	defer t.stop()
-	if err := each(ctx, b.nodes, func(ctx context.Context, i int) error { return t.send(ctx, http.MethodPost, "/api/v1/nodes", "", node(i)) }); err != nil {
+	if err := each(ctx, b.nodes, func(ctx context.Context, i int) error {
+		return t.send(ctx, http.MethodPost, "/api/v1/nodes", "", node(i))
+	}); err != nil {
 		return err
 	}
 	if err := t.send(ctx, http.MethodPost, "/apis/scheduling.k8s.io/v1/priorityclasses", "", []byte(`{"metadata":{"name":"bench-high"},"value":1000}`)); err != nil {
@@ -176,7 +178,9 @@ func (t *target) count(ctx context.Context, path, prefix string) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = r.Close() }()
-	var list struct{ Items []struct{ Metadata struct{ Name string } } }
+	var list struct {
+		Items []struct{ Metadata struct{ Name string } }
+	}
 	if err := json.NewDecoder(r).Decode(&list); err != nil {
 		return 0, err
 	}

@@ -24,11 +24,15 @@ type target struct {
 // newTarget starts one: upstream's with upstream's etcd, ours with the etcd in it.
 func newTarget(ctx context.Context, l *lab.Lab, ours bool) (*target, error) {
 	t := &target{lab: l}
-	var err error
 	// Lists, watches and writes of a bench are not to wait for their turn, on either side.
 	limits := []string{"--max-requests-inflight=3000", "--max-mutating-requests-inflight=1000"}
 	if ours {
-		if t.Server, err = l.Serve(ctx, "ours", l.Ours, append(limits, "--etcd-data-dir="+l.Path("etcd-in-ours"))...); err != nil {
+		embedded, err := l.Embedded(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.Server, err = l.Serve(ctx, "ours", l.Ours, append(limits, embedded...)...)
+		if err != nil {
 			return nil, err
 		}
 		t.procs = []*lab.Process{t.Proc}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 )
@@ -98,6 +99,28 @@ func (l *Lab) Store(ctx context.Context, name string) (*Process, string, error) 
 	}
 	l.stores[name] = &store{url: url, proc: proc}
 	return proc, url, nil
+}
+
+// Embedded are the arguments with which our API server has its etcd in it. Its certificates are made by our ctl, once.
+func (l *Lab) Embedded(ctx context.Context) ([]string, error) {
+	pki := l.Path("pki")
+	if _, err := os.Stat(pki); err != nil {
+		out, err := exec.CommandContext(ctx, filepath.Join(l.Ours, "ctl"), "init", "phase", "certs", "--cert-dir", pki).CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("ctl init phase certs: %w\n%s", err, out)
+		}
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--etcd-data-dir=" + l.Path("etcd-in-ours"), fmt.Sprintf("--etcd-listen-client-url=https://127.0.0.1:%d", ports[0]), fmt.Sprintf("--etcd-listen-peer-url=https://127.0.0.1:%d", ports[1]),
+	}
+	for _, side := range []string{"server", "peer"} {
+		args = append(args, "--etcd-"+side+"-cert-file="+pki+"/etcd/"+side+".crt", "--etcd-"+side+"-key-file="+pki+"/etcd/"+side+".key", "--etcd-"+side+"-ca-file="+pki+"/etcd/ca.crt")
+	}
+	return args, nil
 }
 
 // Server is one API server.
