@@ -102,7 +102,7 @@ func run(ctx context.Context, o options) (int, error) {
 	if err := reg.mirror(ctx, o.host, o.nodes); err != nil {
 		return 0, err
 	}
-	start := time.Now()
+	start, at := time.Now(), commit()
 	results, err := s.run(ctx, o)
 	if err != nil {
 		return 0, err
@@ -115,13 +115,13 @@ func run(ctx context.Context, o options) (int, error) {
 	return failed, err
 }
 
-// conclude prints the report and writes it where it belongs.
-func conclude(o options, sum report.Summary, took time.Duration) (int, error) {
+// conclude prints the report of a run that began at a commit and writes it where it belongs.
+func conclude(o options, sum report.Summary, at string, took time.Duration) (int, error) {
 	if sum.Total() == 0 {
 		return 0, errors.New("no test matches")
 	}
 	text := sum.Markdown(report.Header{
-		Version: version, Commit: commit(), Date: time.Now().UTC(), Procs: o.procs, Took: took, Focus: o.focus, Skip: o.skip,
+		Version: version, Commit: at, Date: time.Now().UTC(), Procs: o.procs, Took: took, Focus: o.focus, Skip: o.skip,
 	})
 	file := filepath.Join(o.out, "report.md")
 	if o.focus == "" && o.skip == "" {

@@ -534,7 +534,7 @@ func (c *cluster) reset() {
 		"rules":      `nft list tables | grep -i kube; iptables-save | grep -E "^:(KUBE|CNI)-"`,
 		"links":      `ip -o link | grep -E "cni0|veth"`,
 		"containers": `ctr -n k8s.io containers ls -q`,
-		"cgroups": `for uid in ` + uids + `; do find /sys/fs/cgroup -maxdepth 5 -name "*$uid*"; done`,
+		"cgroups":    `for uid in ` + uids + `; do find /sys/fs/cgroup -maxdepth 5 -name "*$uid*"; done`,
 	} {
 		out, err := c.m.run(c.ctx, "sh", "-c", script+"; true")
 		if err != nil || strings.TrimSpace(out) != "" {

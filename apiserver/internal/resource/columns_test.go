@@ -70,10 +70,12 @@ func TestCells(t *testing.T) {
 	kinds := shownKinds(t)
 	for _, tc := range []struct{ kind, object, want string }{
 		{"Pod", `{metadata: {name: a, creationTimestamp: 5m}, spec: {containers: [{name: c}]}, status: {phase: Pending}}`, "a|0/1|Pending|0|5m|<none>|<none>|<none>|<none>"},
-		{"Pod", `{metadata: {name: a}, spec: {nodeName: "n", containers: [{name: c}, {name: d}], readinessGates: [{conditionType: x}, {conditionType: "y"}]}, status: {phase: Running, podIPs: [{ip: 10.0.0.1}, {ip: "fd::1"}],
+		{
+			"Pod", `{metadata: {name: a}, spec: {nodeName: "n", containers: [{name: c}, {name: d}], readinessGates: [{conditionType: x}, {conditionType: "y"}]}, status: {phase: Running, podIPs: [{ip: 10.0.0.1}, {ip: "fd::1"}],
 			nominatedNodeName: m, conditions: [{type: x, status: "True"}, {type: "y", status: "False"}],
 			containerStatuses: [{name: c, ready: true, restartCount: 3, state: {running: {}}, lastState: {terminated: {exitCode: 1, finishedAt: 5m}}}, {name: d, restartCount: 1, state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 1, finishedAt: 2h}}}]}}`,
-			"a|1/2|CrashLoopBackOff|4 (5m ago)|<unknown>|10.0.0.1|n|m|1/2"},
+			"a|1/2|CrashLoopBackOff|4 (5m ago)|<unknown>|10.0.0.1|n|m|1/2",
+		},
 		{"Pod", `{metadata: {name: gated}, status: {phase: Pending, conditions: [{type: PodScheduled, status: "False", reason: SchedulingGated}]}}`, "gated|0/0|SchedulingGated|0|<unknown>|<none>|<none>|<none>|<none>"},
 		{"Pod", `{metadata: {name: evicted}, status: {phase: Failed, reason: Evicted}}`, "evicted|0/0|Evicted|0|<unknown>|<none>|<none>|<none>|<none>"},
 		{"Pod", `{metadata: {name: gone, deletionTimestamp: 5m}, status: {phase: Running}}`, "gone|0/0|Terminating|0|<unknown>|<none>|<none>|<none>|<none>"},
@@ -88,12 +90,18 @@ func TestCells(t *testing.T) {
 			containerStatuses: [{name: c, ready: true, restartCount: 1, state: {running: {}}}]}}`, "sidecar|2/2|Pending|3 (120m ago)|<unknown>|<none>|<none>|<none>|<none>"},
 		{"Pod", `{metadata: {name: again}, spec: {initContainers: [{name: i}], containers: [{name: c}]}, status: {phase: Running, conditions: [{type: Initialized, status: "True"}], initContainerStatuses: [{name: i, restartCount: 2, state: {waiting: {}}}],
 			containerStatuses: [{name: c, ready: true, restartCount: 1, state: {running: {}}}]}}`, "again|1/1|Init:0/1|1|<unknown>|<none>|<none>|<none>|<none>"},
-		{"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, conditions: [{type: Ready, status: "True"}], containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, ready: true, state: {running: {}}}]}}`,
-			"half|1/2|Running|0|<unknown>|<none>|<none>|<none>|<none>"},
-		{"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, ready: true, state: {running: {}}}]}}`,
-			"half|1/2|NotReady|0|<unknown>|<none>|<none>|<none>|<none>"},
-		{"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, state: {terminated: {exitCode: 3}}}]}}`,
-			"half|0/2|ExitCode:3|0|<unknown>|<none>|<none>|<none>|<none>"},
+		{
+			"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, conditions: [{type: Ready, status: "True"}], containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, ready: true, state: {running: {}}}]}}`,
+			"half|1/2|Running|0|<unknown>|<none>|<none>|<none>|<none>",
+		},
+		{
+			"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, ready: true, state: {running: {}}}]}}`,
+			"half|1/2|NotReady|0|<unknown>|<none>|<none>|<none>|<none>",
+		},
+		{
+			"Pod", `{metadata: {name: half}, spec: {containers: [{name: c}, {name: d}]}, status: {phase: Running, containerStatuses: [{name: c, state: {terminated: {exitCode: 0, reason: Completed}}}, {name: d, state: {terminated: {exitCode: 3}}}]}}`,
+			"half|0/2|ExitCode:3|0|<unknown>|<none>|<none>|<none>|<none>",
+		},
 		{"Pod", `{metadata: {name: killed}, spec: {containers: [{name: c}]}, status: {phase: Failed, containerStatuses: [{name: c, state: {terminated: {exitCode: 137, signal: 9}}}]}}`, "killed|0/1|Signal:9|0|<unknown>|<none>|<none>|<none>|<none>"},
 
 		{"Node", `{metadata: {name: "n"}}`, "n|Unknown|<none>|<unknown>||<none>|<none>|<unknown>|<unknown>|<unknown>"},
@@ -120,8 +128,10 @@ func TestCells(t *testing.T) {
 		{"Event", `{metadata: {name: e}, eventTime: 2h, series: {count: 9, lastObservedTime: 5m}}`, "5m||||||" + "|120m|9|e"},
 		{"ReplicationController", `{metadata: {name: r}, spec: {replicas: 3, selector: {a: b}, template: {spec: {containers: [{name: c, image: i}, {name: d, image: j}]}}}, status: {replicas: 2, readyReplicas: 1}}`, "r|3|2|1|<unknown>|c,d|i,j|a=b"},
 		{"PodTemplate", `{metadata: {name: p}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}`, "p|c|i|a=b"},
-		{"PersistentVolume", `{metadata: {name: v, annotations: {volume.beta.kubernetes.io/storage-class: old}}, spec: {capacity: {storage: 1024Mi}, accessModes: [ReadWriteMany, ReadWriteOnce, ReadWriteOnce], persistentVolumeReclaimPolicy: Retain, claimRef: {namespace: "n", name: c}, storageClassName: new, volumeMode: Block}, status: {phase: Bound, reason: R}}`,
-			"v|1Gi|RWO,RWX|Retain|Bound|n/c|old|<unset>|R|<unknown>|Block"},
+		{
+			"PersistentVolume", `{metadata: {name: v, annotations: {volume.beta.kubernetes.io/storage-class: old}}, spec: {capacity: {storage: 1024Mi}, accessModes: [ReadWriteMany, ReadWriteOnce, ReadWriteOnce], persistentVolumeReclaimPolicy: Retain, claimRef: {namespace: "n", name: c}, storageClassName: new, volumeMode: Block}, status: {phase: Bound, reason: R}}`,
+			"v|1Gi|RWO,RWX|Retain|Bound|n/c|old|<unset>|R|<unknown>|Block",
+		},
 		{"PersistentVolume", `{metadata: {name: v, deletionTimestamp: 5m}, spec: {volumeAttributesClassName: x}}`, "v|0|||Terminating|||x||<unknown>|<unset>"},
 		{"PersistentVolumeClaim", `{metadata: {name: c}, spec: {storageClassName: s, resources: {requests: {storage: 1Gi}}}, status: {phase: Pending, accessModes: [ReadWriteOnce]}}`, "c|Pending||||s|<unset>|<unknown>|<unset>"},
 		{"PersistentVolumeClaim", `{metadata: {name: c, deletionTimestamp: 5m}, spec: {volumeName: v, volumeMode: Filesystem, volumeAttributesClassName: x}, status: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOncePod, ReadOnlyMany]}}`, "c|Terminating|v|1Gi|ROX,RWOP||x|<unknown>|Filesystem"},
@@ -146,10 +156,14 @@ func TestCells(t *testing.T) {
 		{"CronJob", `{metadata: {name: c}, spec: {schedule: x, timeZone: Etc/UTC, suspend: false}, status: {active: [{}], lastScheduleTime: 5m}}`, "c|x|Etc/UTC|False|1|5m|<unknown>|||<none>"},
 
 		{"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {scaleTargetRef: {kind: Deployment, name: d}, maxReplicas: 5}, status: {currentReplicas: 2}}`, "h|Deployment/d|<none>|<unset>|5|2|<unknown>"},
-		{"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {minReplicas: 1, metrics: [{type: Resource, resource: {name: cpu, target: {averageUtilization: 80}}}, {type: External, external: {target: {averageValue: 5}}}, {type: Pods, pods: {target: {averageValue: 1}}}]}, status: {currentMetrics: [{type: Resource, resource: {name: cpu, current: {averageUtilization: 50}}}]}}`,
-			"h|/|cpu: 50%/80%, <unknown>/5 (avg) + 1 more...|1|0|0|<unknown>"},
-		{"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {metrics: [{type: Object, object: {target: {value: 5}}}, {type: ContainerResource, containerResource: {name: memory, target: {averageValue: 1Gi}}}]}, status: {currentMetrics: [{object: {current: {value: 2}}}, {containerResource: {current: {averageValue: 512Mi}}}]}}`,
-			"h|/|2/5, memory: 512Mi/1Gi|<unset>|0|0|<unknown>"},
+		{
+			"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {minReplicas: 1, metrics: [{type: Resource, resource: {name: cpu, target: {averageUtilization: 80}}}, {type: External, external: {target: {averageValue: 5}}}, {type: Pods, pods: {target: {averageValue: 1}}}]}, status: {currentMetrics: [{type: Resource, resource: {name: cpu, current: {averageUtilization: 50}}}]}}`,
+			"h|/|cpu: 50%/80%, <unknown>/5 (avg) + 1 more...|1|0|0|<unknown>",
+		},
+		{
+			"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {metrics: [{type: Object, object: {target: {value: 5}}}, {type: ContainerResource, containerResource: {name: memory, target: {averageValue: 1Gi}}}]}, status: {currentMetrics: [{object: {current: {value: 2}}}, {containerResource: {current: {averageValue: 512Mi}}}]}}`,
+			"h|/|2/5, memory: 512Mi/1Gi|<unset>|0|0|<unknown>",
+		},
 		{"HorizontalPodAutoscaler", `{metadata: {name: h}, spec: {metrics: [{type: Resource, resource: {name: cpu, target: {}}}, {type: Foo}]}}`, "h|/|cpu: <unknown>/<auto>, <unknown type>|<unset>|0|0|<unknown>"},
 
 		{"PodDisruptionBudget", `{metadata: {name: p}, spec: {minAvailable: 10%}, status: {disruptionsAllowed: 2}}`, "p|10%|N/A|2|<unknown>"},
@@ -198,8 +212,10 @@ func TestCells(t *testing.T) {
 		{"FlowSchema", `{metadata: {name: f}}`, "f||0|<none>|<unknown>|?"},
 		{"PriorityLevelConfiguration", `{metadata: {name: p}, spec: {type: Exempt}}`, "p|Exempt|<none>|<none>|<none>|<none>|<unknown>"},
 		{"PriorityLevelConfiguration", `{metadata: {name: p}, spec: {type: Limited, limited: {nominalConcurrencyShares: 3, limitResponse: {queuing: {queues: 4, handSize: 5, queueLengthLimit: 6}}}}}`, "p|Limited|3|4|5|6|<unknown>"},
-		{"CustomResourceDefinition", `{metadata: {name: c, creationTimestamp: "2026-01-02T03:04:05Z"}, spec: {group: g, scope: Cluster, names: {kind: K, shortNames: [a, b]}, versions: [{name: v2, served: true, storage: true}, {name: v1, served: true}, {name: v0}]}, status: {conditions: [{type: Established, status: "True"}]}}`,
-			"c|Cluster|v1,v2(storage)|2026-01-02T03:04:05Z|g|K|a,b|true"},
+		{
+			"CustomResourceDefinition", `{metadata: {name: c, creationTimestamp: "2026-01-02T03:04:05Z"}, spec: {group: g, scope: Cluster, names: {kind: K, shortNames: [a, b]}, versions: [{name: v2, served: true, storage: true}, {name: v1, served: true}, {name: v0}]}, status: {conditions: [{type: Established, status: "True"}]}}`,
+			"c|Cluster|v1,v2(storage)|2026-01-02T03:04:05Z|g|K|a,b|true",
+		},
 		{"APIService", `{metadata: {name: a}, spec: {service: {namespace: "n", name: s}}, status: {conditions: [{type: Available, status: "False", reason: R}]}}`, "a|n/s|False (R)|<unknown>"},
 		{"APIService", `{metadata: {name: a}}`, "a|Local|Unknown|<unknown>"},
 	} {
