@@ -90,6 +90,8 @@ func kind(k options.Kind) componentv1.Origin_Kind {
 		return componentv1.Origin_KIND_FILE
 	case options.DropIn:
 		return componentv1.Origin_KIND_DROP_IN
+	case options.Environment:
+		return componentv1.Origin_KIND_ENVIRONMENT
 	case options.Flag:
 		return componentv1.Origin_KIND_FLAG
 	default:

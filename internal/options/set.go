@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -21,13 +22,14 @@ const (
 	Default Kind = iota
 	File
 	DropIn
+	Environment
 	Flag
 )
 
 // Origin is where an effective value came from.
 type Origin struct {
 	Kind Kind
-	// Source is the file's path, empty for defaults and flags.
+	// Source is the file's path or the environment variable, empty for defaults and flags.
 	Source string
 	// Line counts from 1, 0 where there is none.
 	Line int
@@ -40,6 +42,8 @@ func (o Origin) String() string {
 		return fmt.Sprintf("%s:%d", o.Source, o.Line)
 	case DropIn:
 		return fmt.Sprintf("%s:%d (drop-in)", o.Source, o.Line)
+	case Environment:
+		return "environment " + o.Source
 	case Flag:
 		return "flag"
 	default:
@@ -72,6 +76,7 @@ type Set struct {
 	inert  map[string]string
 	secret map[string]bool
 	bound  map[string]string // configuration path → flag that overrides it
+	env    map[string]string // flag → environment variable
 	docs   []*document
 }
 
@@ -85,7 +90,7 @@ func New(binary string) *Set {
 	})
 	return &Set{
 		binary: binary, fs: fs,
-		inert: map[string]string{}, secret: map[string]bool{}, bound: map[string]string{},
+		inert: map[string]string{}, secret: map[string]bool{}, bound: map[string]string{}, env: map[string]string{},
 	}
 }
 
@@ -122,6 +127,10 @@ func (s *Set) Secret(name string) { s.secret[name] = true }
 // that the origin of both is the flag where it is given, and else the file.
 // A key that holds a list or a map stands for all that is below it.
 func (s *Set) Bind(flag, path string) { s.bound[path] = flag }
+
+// Environment says that a variable of the environment sets a flag that is not given. It is for options that upstream's namesake
+// of the binary would refuse as a flag or a key: a manifest with the variable is good for both.
+func (s *Set) Environment(flag, variable string) { s.env[flag] = variable }
 
 // flagOf is the flag that a key, or what the key is a part of, is bound to.
 func (s *Set) flagOf(path string) string {
@@ -172,6 +181,21 @@ func (s *Set) Parse(args []string, out io.Writer) error {
 	if rest := s.fs.Args(); len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q: it takes flags only; see %s --help", rest[0], s.binary)
 	}
+	return s.readEnvironment()
+}
+
+// readEnvironment sets the flags that have a variable and are not given.
+func (s *Set) readEnvironment() error {
+	for name, variable := range s.env {
+		f := s.fs.Lookup(name)
+		if value := os.Getenv(variable); !f.Changed && value != "" {
+			if err := f.Value.Set(value); err != nil {
+				return fmt.Errorf("environment variable %s: %w", variable, err)
+			}
+			continue
+		}
+		delete(s.env, name)
+	}
 	return nil
 }
 
@@ -214,6 +238,8 @@ func (s *Set) List() []Option {
 		} else if ok {
 			o.Origin = file.Origin
 			o.Value = cmp.Or(file.Value, o.Value)
+		} else if variable, ok := s.env[f.Name]; ok {
+			o.Origin = Origin{Kind: Environment, Source: variable}
 		}
 		if s.secret[f.Name] && o.Value != "" {
 			o.Value = "(hidden)"

@@ -62,6 +62,39 @@ func TestOriginOfEachValue(t *testing.T) {
 	}
 }
 
+func TestEnvironmentStandsBelowFlags(t *testing.T) {
+	t.Setenv("TEST_ROUTES", "true")
+	for scenario, tc := range map[string]struct {
+		args []string
+		want Option
+	}{
+		"not given": {want: Option{Name: "--routes", Value: "true", Default: "false", Origin: Origin{Kind: Environment, Source: "TEST_ROUTES"}}},
+		"given":     {args: []string{"--routes=false"}, want: Option{Name: "--routes", Value: "false", Default: "false", Origin: Origin{Kind: Flag}}},
+	} {
+		t.Run(scenario, func(t *testing.T) {
+			s := New("kube-test")
+			routes := s.Flags().Bool("routes", false, "")
+			s.Environment("routes", "TEST_ROUTES")
+			if err := s.Parse(tc.args, io.Discard); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.ReapplyFlags(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]Option{tc.want}, s.List()); diff != "" || *routes != (tc.want.Value == "true") {
+				t.Errorf("options (-want +got), routes %v:\n%s", *routes, diff)
+			}
+		})
+	}
+	t.Setenv("TEST_ROUTES", "perhaps")
+	s := New("kube-test")
+	s.Flags().Bool("routes", false, "")
+	s.Environment("routes", "TEST_ROUTES")
+	if err := s.Parse(nil, io.Discard); err == nil || !strings.Contains(err.Error(), "TEST_ROUTES") {
+		t.Errorf("error %v: want one that names the variable", err)
+	}
+}
+
 func TestErrorsNameTheCulprit(t *testing.T) {
 	for scenario, tc := range map[string]struct {
 		args []string

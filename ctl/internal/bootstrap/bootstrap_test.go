@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -89,6 +90,29 @@ func TestAddonsRender(t *testing.T) {
 				t.Errorf("with a resolver %v:\n%s", resolver, text)
 			}
 		}
+	}
+}
+
+// TestProxyTakesTurns is about flags: the manifest must be good for upstream's kube-proxy too.
+func TestProxyTakesTurns(t *testing.T) {
+	v := (&run{docs: docs(t)}).render()
+	v.PodNetwork = true
+	text, err := manifests.Render("addons/kube-proxy.yaml", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Split(string(text), "\n---\n")
+	set := &appsv1.DaemonSet{}
+	if err := yaml.UnmarshalStrict([]byte(all[len(all)-1]), set); err != nil {
+		t.Fatal(err)
+	}
+	c := set.Spec.Template.Spec.Containers[0]
+	want := []string{"/usr/local/bin/kube-proxy", "--config=/var/lib/kube-proxy/config.conf", "--hostname-override=$(NODE_NAME)"}
+	if diff := cmp.Diff(want, c.Command); diff != "" {
+		t.Errorf("command (-want +got):\n%s", diff)
+	}
+	if n := len(c.Env); n != 2 || c.Env[1] != (corev1.EnvVar{Name: "FLAGSHIP_POD_NETWORK", Value: "true"}) {
+		t.Errorf("environment: %+v", c.Env)
 	}
 }
 

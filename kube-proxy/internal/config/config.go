@@ -29,6 +29,9 @@ const (
 	SecurePort  = 10261
 )
 
+// PodNetworkVariable is the environment variable that stands for --pod-network.
+const PodNetworkVariable = "FLAGSHIP_POD_NETWORK"
+
 // The backends.
 const (
 	NFTables = "nftables"
@@ -67,7 +70,8 @@ type Config struct {
 	// NodePorts are the ranges of the addresses that serve node ports; nil with PrimaryOnly false means all.
 	NodePorts   []netip.Prefix
 	PrimaryOnly bool
-	// PodNetwork is whether this process routes between the nodes' pods; upstream leaves that to others.
+	// PodNetwork is whether this process routes between the nodes' pods; upstream leaves that to others, and so does not know the flag:
+	// manifests set PodNetworkVariable.
 	PodNetwork bool
 }
 
@@ -136,6 +140,7 @@ func (c *Config) addFlags(s *separate) {
 	fs.StringVar(&c.Master, "master", "", "address of the API server, in place of the kubeconfig's")
 	fs.BoolVar(&c.Cleanup, "cleanup", false, "remove all rules of the proxy and exit")
 	fs.BoolVar(&c.PodNetwork, "pod-network", false, "route to the pods of other nodes, which must be on one network with this one, and masquerade what pods send out of --cluster-cidr; for clusters without a network plugin of their own")
+	c.Set.Environment("pod-network", PodNetworkVariable)
 	fs.BoolVar(&c.InitOnly, "init-only", false, "do what needs full privileges (sysctls) and exit")
 	str(&k.ClientConnection.Kubeconfig, "kubeconfig", "clientConnection.kubeconfig", "kubeconfig of the API server")
 	str(&k.ClientConnection.ContentType, "kube-api-content-type", "clientConnection.contentType", "media type of requests")

@@ -85,3 +85,17 @@ func TestErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestEnvironment is how ctl's manifest says what upstream's kube-proxy would refuse as a flag.
+func TestEnvironment(t *testing.T) {
+	t.Setenv(PodNetworkVariable, "true")
+	for flag, want := range map[string]bool{"--v=0": true, "--pod-network=false": false} {
+		c, err := load(t, "clientConnection: {kubeconfig: /k.conf}\n", "--hostname-override=n1", flag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.PodNetwork != want || c.Serving.AuthenticationKubeconfig != "/k.conf" || c.Serving.AuthorizationKubeconfig != "/k.conf" {
+			t.Errorf("%s: pod network %v, want %v; kubeconfigs %q, %q", flag, c.PodNetwork, want, c.Serving.AuthenticationKubeconfig, c.Serving.AuthorizationKubeconfig)
+		}
+	}
+}
