@@ -12,24 +12,27 @@ import (
 	"syscall"
 	"time"
 
+	"flagship/hack/conformance/list"
 	"flagship/hack/conformance/report"
 )
 
 // options are the flags.
 type options struct {
 	focus, skip, kubeconfig, kubectl string
+	tests                            string // file of test names, in place of focus
 	cache, out, report               string
 	upstream, images                 string // folders of modules
 	nodes                            string // folder of machines
 	procs                            int
 	timeout                          time.Duration
-	prepare                          bool
+	prepare, host                    bool
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.focus, "focus", "", "run only tests whose names match this expression")
 	flag.StringVar(&o.skip, "skip", "", "leave out tests whose names match this expression")
+	flag.StringVar(&o.tests, "tests", "", "run only the tests that this file names, one per line, without the tags in brackets at the end; one that did not run is an error")
 	flag.IntVar(&o.procs, "procs", 4, "processes that run tests at the same time")
 	flag.DurationVar(&o.timeout, "timeout", 3*time.Hour, "time that each of the two parts may take")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "/etc/kubernetes/admin.conf", "kubeconfig of the cluster")
@@ -40,6 +43,7 @@ func main() {
 	flag.StringVar(&o.upstream, "upstream", "hack/upstream", "module with which upstream's programs are built")
 	flag.StringVar(&o.images, "images", "hack/images", "module of Flagship's images")
 	flag.StringVar(&o.nodes, "nodes", "/var/cache/flagship/nodes", "folder of the machines that make up made nodes")
+	flag.BoolVar(&o.host, "host", true, "let this machine's own containerd have the images; false leaves it alone, for a cluster that is only of -nodes")
 	flag.BoolVar(&o.prepare, "prepare", false, "only build the suite and the images")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -61,6 +65,14 @@ func run(ctx context.Context, o options) (int, error) {
 		if *p, err = filepath.Abs(*p); err != nil {
 			return 0, err
 		}
+	}
+	var names []string
+	if o.tests != "" {
+		var err error
+		if names, err = list.Read(o.tests); err != nil {
+			return 0, err
+		}
+		o.focus = list.Focus(names)
 	}
 	for _, d := range []string{o.cache, o.out} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -87,7 +99,7 @@ func run(ctx context.Context, o options) (int, error) {
 	if o.prepare {
 		return 0, nil
 	}
-	if err := reg.mirror(ctx, o.nodes); err != nil {
+	if err := reg.mirror(ctx, o.host, o.nodes); err != nil {
 		return 0, err
 	}
 	start := time.Now()
@@ -95,7 +107,12 @@ func run(ctx context.Context, o options) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return conclude(o, report.Summarize(results), time.Since(start))
+	sum := report.Summarize(results)
+	failed, err := conclude(o, sum, time.Since(start))
+	if _, missing := list.Pick(names, sum); err == nil && len(missing) > 0 {
+		err = fmt.Errorf("the suite has not the tests of %s: %s", o.tests, strings.Join(missing, "; "))
+	}
+	return failed, err
 }
 
 // conclude prints the report and writes it where it belongs.

@@ -70,13 +70,16 @@ func (r *registry) stop() {
 	r.serving.Wait()
 }
 
-// mirror makes this machine's containerd and those of the machines in the folder nodes (hack/nodes.sh) ask this registry for the tests' images until stop.
-func (r *registry) mirror(ctx context.Context, nodes string) error {
-	if err := readsHosts(ctx); err != nil {
-		return err
-	}
-	if err := r.mirrorOn("/", r.address); err != nil {
-		return err
+// mirror makes the containerd of this machine, where host is set, and those of the machines in the folder nodes (hack/nodes.sh) ask this registry for the tests'
+// images until stop.
+func (r *registry) mirror(ctx context.Context, host bool, nodes string) error {
+	if host {
+		if err := readsHosts(ctx); err != nil {
+			return err
+		}
+		if err := r.mirrorOn("/", r.address); err != nil {
+			return err
+		}
 	}
 	hosts, err := filepath.Glob(filepath.Join(nodes, "*", "host"))
 	if err != nil {
