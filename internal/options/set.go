@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap"
+
+	"flagship/internal/version"
 )
 
 // Kind is where a value came from.
@@ -67,6 +69,9 @@ type Option struct {
 // version; what was asked for has then been printed.
 var ErrHelp = errors.New("help requested")
 
+// versionFlag asks and sets nothing, so that it is not among the options that List returns.
+const versionFlag = "version"
+
 // Set is the options of one binary. It is not safe for concurrent use until
 // it is parsed; afterwards List may be called from anywhere.
 type Set struct {
@@ -88,6 +93,8 @@ func New(binary string) *Set {
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 	})
+	fs.String(versionFlag, "false", "print the version and exit; =raw prints all that is known of the build")
+	fs.Lookup(versionFlag).NoOptDefVal = "true"
 	return &Set{
 		binary: binary, fs: fs,
 		inert: map[string]string{}, secret: map[string]bool{}, bound: map[string]string{}, env: map[string]string{},
@@ -167,7 +174,8 @@ func (s *Set) fromFiles() map[string]Option {
 }
 
 // Parse reads the arguments. An error is one line that names the flag.
-// It returns ErrHelp after printing usage to out for --help.
+// It returns ErrHelp after printing usage to out for --help, or the version, as
+// upstream's binaries print it, for --version.
 func (s *Set) Parse(args []string, out io.Writer) error {
 	s.args = slices.Clone(args)
 	err := s.fs.Parse(args)
@@ -177,6 +185,17 @@ func (s *Set) Parse(args []string, out io.Writer) error {
 		return ErrHelp
 	case err != nil:
 		return fmt.Errorf("%w; see %s --help", err, s.binary)
+	}
+	switch asked := s.fs.Lookup(versionFlag).Value.String(); asked {
+	case "", "false":
+	case "true":
+		fmt.Fprintf(out, "Kubernetes %s\n", version.Get().GitVersion)
+		return ErrHelp
+	case "raw":
+		fmt.Fprintf(out, "%#v\n", version.Get())
+		return ErrHelp
+	default:
+		return fmt.Errorf("--version=%s: only --version and --version=raw are supported", asked)
 	}
 	if rest := s.fs.Args(); len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q: it takes flags only; see %s --help", rest[0], s.binary)
@@ -232,6 +251,9 @@ func (s *Set) List() []Option {
 	var out []Option
 	files := s.fromFiles()
 	s.fs.VisitAll(func(f *pflag.Flag) {
+		if f.Name == versionFlag {
+			return
+		}
 		o := Option{Name: "--" + f.Name, Value: f.Value.String(), Default: f.DefValue, Inert: s.inert[f.Name]}
 		if file, ok := files[f.Name]; f.Changed {
 			o.Origin.Kind = Flag

@@ -1,6 +1,7 @@
 package options
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -92,6 +93,25 @@ func TestEnvironmentStandsBelowFlags(t *testing.T) {
 	s.Environment("routes", "TEST_ROUTES")
 	if err := s.Parse(nil, io.Discard); err == nil || !strings.Contains(err.Error(), "TEST_ROUTES") {
 		t.Errorf("error %v: want one that names the variable", err)
+	}
+}
+
+func TestVersionIsPrinted(t *testing.T) {
+	for arg, want := range map[string]string{"--version": "Kubernetes v1.37.", "--version=true": "Kubernetes v1.37.", "--version=raw": `GitVersion:"v1.37.`, "--version=false": ""} {
+		var out strings.Builder
+		s := New("kube-test")
+		if err := s.Parse([]string{arg}, &out); errors.Is(err, ErrHelp) != (want != "") {
+			t.Errorf("%s: %v", arg, err)
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s prints %q, want %q", arg, out.String(), want)
+		}
+		if n := len(s.List()); n != 0 {
+			t.Errorf("%s: %d options are listed, want none", arg, n)
+		}
+	}
+	if err := New("kube-test").Parse([]string{"--version=v1.2.3"}, io.Discard); err == nil || errors.Is(err, ErrHelp) {
+		t.Errorf("--version=v1.2.3: %v", err)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"flagship/internal/options"
 	"flagship/internal/process"
-	"flagship/internal/version"
 	"flagship/kubelet/internal/app"
 	"flagship/kubelet/internal/config"
 )
@@ -16,7 +15,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	cfg, err := config.Load(os.Args[1:], os.Stdout, version.Get().GitVersion)
+	cfg, err := config.Load(os.Args[1:], os.Stdout)
 	if errors.Is(err, options.ErrHelp) {
 		return 0
 	}

@@ -29,12 +29,11 @@ type Config struct {
 	LockFile                        string
 	ExitOnLockContention            bool
 	Logging                         logging.Config
-	Version                         string
 	Set                             *options.Set
 }
 
 // Load reads the arguments and the files they name. options.ErrHelp is returned after help or the version was printed.
-func Load(args []string, out io.Writer, version string) (*Config, error) {
+func Load(args []string, out io.Writer) (*Config, error) {
 	c := &Config{
 		Kubelet: &Kubelet{}, RootDir: "/var/lib/kubelet", CertDir: "", NodeLabels: map[string]string{},
 		Logging: logging.Config{Verbosity: 2, Format: "text"}, Set: options.New("kubelet"),
@@ -46,10 +45,6 @@ func Load(args []string, out io.Writer, version string) (*Config, error) {
 	}
 	if err := c.Set.Parse(args, out); err != nil {
 		return nil, err
-	}
-	if c.Version != "" && c.Version != "false" {
-		fmt.Fprintf(out, "Kubernetes %s\n", version)
-		return nil, options.ErrHelp
 	}
 	if err := c.files(); err != nil {
 		return nil, err

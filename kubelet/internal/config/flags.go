@@ -41,8 +41,6 @@ func (c *Config) flags() {
 	fs.StringVar(&c.CloudProvider, "cloud-provider", "", `"external" leaves addresses to a cloud controller and taints the node until then`)
 	fs.StringVar(&c.LockFile, "lock-file", "", "file that is locked while the kubelet runs")
 	fs.BoolVar(&c.ExitOnLockContention, "exit-on-lock-contention", false, "exit when another process wants --lock-file")
-	fs.StringVar(&c.Version, "version", "false", "print the version and exit")
-	fs.Lookup("version").NoOptDefVal = "true"
 	logging.AddFlags(fs, &c.Logging)
 
 	str(&k.Address, "address", "address")
