@@ -21,10 +21,10 @@ TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance diff upstream gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance diff upstream mixed swap swap-in swap-all swap-page gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 up: ## build all and bring a cluster up on this machine (root); NODES=2 adds machines that join it
 	@hack/up.sh $(or $(NODES),1)
@@ -85,12 +85,11 @@ fuzz: ## each fuzz target for 20 seconds
 bench: build images ## memory and start-up time of a settled idle cluster (root)
 	@hack/bench.sh
 
-UPSTREAM_STAMP := -s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
-upstream: # upstream's API server and etcd, to compare with
-	@cd hack/upstream && export GOWORK=off && ../step.sh "build upstream's kube-apiserver" go build -ldflags "$(UPSTREAM_STAMP)" -o ../../$(BIN)/upstream/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver && \
-	  ../step.sh "build etcd" go build -ldflags "-s -w" -o ../../$(BIN)/upstream/etcd go.etcd.io/etcd/server/v3
+upstream: # upstream's programs, to compare with and to make clusters of
+	@hack/upstream.sh
 
-diff: kube-apiserver upstream ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod
+diff: kube-apiserver ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod
+	@hack/upstream.sh kube-apiserver etcd
 	@hack/step.sh "build diff" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/diff ./diff
 	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
 
@@ -98,6 +97,25 @@ conformance: ## upstream's conformance tests against the running cluster (root):
 	@hack/deps.sh conformance
 	@cd hack/conformance && GOWORK=off ../step.sh "build conformance" go build -o ../../$(TOOLS)/conformance .
 	@$(TOOLS)/conformance -focus "$(FOCUS)" -skip "$(SKIP)" -procs $(PROCS)
+
+# What a cluster of both implementations is made of, and what tests it.
+mixed: build images upstream
+	@$(TOOLS)/images -bin $(BIN)/upstream -out $(BIN)/upstream/images -src hack/images -tag $(TAG)
+	@hack/deps.sh conformance
+	@cd hack/conformance && GOWORK=off ../step.sh "build conformance" go build -o ../../$(TOOLS)/ . ./dropin
+
+swap: mixed ## our cluster with one component of upstream's, tested: COMPONENT=kube-scheduler (root)
+	@hack/swap.sh swap "$(COMPONENT)"
+
+swap-in: mixed ## upstream's cluster with one component of ours, tested: COMPONENT=kube-scheduler (root)
+	@hack/swap.sh swap-in "$(COMPONENT)"
+
+swap-all: mixed ## every swap and swap-in, and docs/drop-in.md (root)
+	@hack/swap.sh all
+
+swap-page: # docs/drop-in.md of the last run of each
+	@cd hack/conformance && GOWORK=off go build -o ../../$(TOOLS)/ ./dropin
+	@hack/swap.sh page
 
 tools:
 	@cd hack/tools && for t in github.com/bufbuild/buf/cmd/buf google.golang.org/grpc/cmd/protoc-gen-go-grpc google.golang.org/protobuf/cmd/protoc-gen-go mvdan.cc/gofumpt; do \

@@ -14,8 +14,7 @@ join() { # join NUMBER
   machine_mount "$dir" "$root"
   echo "node-$n" >"$dir/root/etc/hostname"
   cp /etc/resolv.conf "$dir/root/etc/resolv.conf"
-  # Its containerd reads mirrors of registries from files, as that of this host does: make conformance sets one.
-  sed -i '/\[plugins."io.containerd.grpc.v1.cri".cni\]/i \    [plugins."io.containerd.grpc.v1.cri".registry]\n      config_path = "/etc/containerd/certs.d"' "$dir/root/etc/containerd/config.toml"
+  machine_mirrors "$dir"
   machine_boot "fsnode$n" "$dir" "$subnet" --bind-ro="$PWD/bin:/opt/src" --hostname="node-$n"
   command=$(bin/ctl token create --print-join-command)
   server=$(sed -E 's/^ctl join ([^:]+):.*/\1/' <<<"$command")

@@ -48,6 +48,11 @@ machine_cgroups_remove() {
   done
 }
 
+# machine_mirrors DIR lets DIR/root's containerd read mirrors of registries from files: the conformance program sets one.
+machine_mirrors() {
+  sed -i '/\[plugins."io.containerd.grpc.v1.cri".cni\]/i \    [plugins."io.containerd.grpc.v1.cri".registry]\n      config_path = "/etc/containerd/certs.d"' "$1/root/etc/containerd/config.toml"
+}
+
 # machine_boot NAME DIR SUBNET [NSPAWN-ARGUMENT...] boots DIR/root and gives it its network; DIR/pid is its init, DIR/host
 # this host's address in that network.
 machine_boot() {

@@ -12,6 +12,7 @@ const (
 	repository     = "registry.k8s.io"
 	pauseVersion   = "3.10.2"
 	coreDNSVersion = "v1.15.0"
+	etcdVersion    = "3.7.0-0"
 )
 
 // list is every image, in the order in which a cluster needs them. A component that is not built is left out.
@@ -22,8 +23,8 @@ func list(bin, work, tag string) ([]image, error) {
 	}}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
 		from := filepath.Join(bin, name)
-		if _, err := os.Stat(from); err != nil {
-			return nil, fmt.Errorf("%s is not built: %w", name, err)
+		if !exists(from) {
+			return nil, fmt.Errorf("%s is not built: there is no %s", name, from)
 		}
 		im := image{name: repository + "/" + name + ":" + tag, entrypoint: []string{"/usr/local/bin/" + name}, files: layer.System()}
 		im.files = append(im.files, layer.Entry{To: "/usr/local/bin/" + name, From: from})
@@ -40,8 +41,20 @@ func list(bin, work, tag string) ([]image, error) {
 		name: repository + "/coredns/coredns:" + coreDNSVersion, entrypoint: []string{"/coredns"}, workdir: "/",
 		files: append(layer.System(), layer.Entry{To: "/coredns", From: filepath.Join(work, "coredns")}),
 	})
+	// Where etcd is among the binaries, it is upstream's cluster, whose etcd is a pod of its own.
+	if etcd := filepath.Join(bin, "etcd"); exists(etcd) {
+		images = append(images, image{
+			name: repository + "/etcd:" + etcdVersion, entrypoint: []string{"/usr/local/bin/etcd"},
+			files: append(layer.System(), layer.Entry{To: "/usr/local/bin/etcd", From: etcd}),
+		})
+	}
 	shell, err := layer.Busybox(work)
 	return append(images, image{name: "localhost/busybox:1", cmd: []string{"sh"}, files: shell}), err
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // packetTools is the userland with which kube-proxy writes rules: nft, iptables over nf_tables with its extensions,
