@@ -64,7 +64,9 @@ machine_boot() {
   boot=$!
   echo "$name" >"$dir/name"
   for _ in $(seq 120); do
-    init=$(pgrep -P $boot | head -1 || true)
+    init=
+    # (before that, its children are machine_exec's.)
+    [ "$(cat /proc/$boot/comm 2>/dev/null)" != systemd-nspawn ] || init=$(pgrep -P $boot | head -1 || true)
     [ -z "$init" ] && kill -0 $boot 2>/dev/null || break
     sleep 0.5
   done

@@ -126,6 +126,14 @@ func bootMachine(ctx context.Context, t *testing.T, name, binaries string) *mach
 // await waits until the machine has booted, and gives it its network.
 func (m *machine) await(ctx context.Context) error {
 	err := poll(ctx, time.Minute, func() error {
+		// Before it is systemd-nspawn, its children are machine_exec's.
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.boot.Process.Pid))
+		if err != nil {
+			return err
+		}
+		if c := strings.TrimSpace(string(comm)); c != "systemd-nspawn" {
+			return fmt.Errorf("%s runs, not yet systemd-nspawn", c)
+		}
 		out, err := sh(ctx, "pgrep", "-P", fmt.Sprint(m.boot.Process.Pid))
 		if err != nil {
 			return err
