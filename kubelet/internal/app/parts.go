@@ -93,8 +93,12 @@ func (k *kubelet) Mirror(pod *corev1.Pod, gone bool) {
 		if pod.Status.Phase == "" || pod.Status.StartTime == nil {
 			k.statuses.Touch(static.UID)
 		}
+		k.statuses.Observe(static.UID, pod)
 	}
 }
+
+// Observe tells about a pod at the API server.
+func (k *kubelet) Observe(pod *corev1.Pod) { k.statuses.Observe(pod.UID, pod) }
 
 // healthz serves the plain health port until ctx ends.
 func (k *kubelet) healthz(ctx context.Context) error {

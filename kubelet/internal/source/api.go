@@ -10,22 +10,24 @@ import (
 	"flagship/kubelet/internal/podspec"
 )
 
-// Mirrors takes the mirror pods that the API server shows.
-type Mirrors interface {
+// Observer takes the pods that the API server shows, as they change.
+type Observer interface {
 	// Mirror tells about a mirror pod; gone says that it was deleted.
 	Mirror(pod *corev1.Pod, gone bool)
+	// Observe tells about a pod that is no mirror, when no more than its status has changed too.
+	Observe(pod *corev1.Pod)
 }
 
 // API reads the node's pods from the API server.
 type API struct {
 	informer cache.SharedIndexInformer
 	mux      *Mux
-	mirrors  Mirrors
+	observer Observer
 }
 
 // NewAPI returns the API source; the informer must select the pods of this node.
-func NewAPI(informer cache.SharedIndexInformer, mux *Mux, mirrors Mirrors) *API {
-	return &API{informer: informer, mux: mux, mirrors: mirrors}
+func NewAPI(informer cache.SharedIndexInformer, mux *Mux, observer Observer) *API {
+	return &API{informer: informer, mux: mux, observer: observer}
 }
 
 // Run follows the pods until ctx ends.
@@ -33,9 +35,10 @@ func (a *API) Run(ctx context.Context) error {
 	set := func(obj any) {
 		if pod, ok := obj.(*corev1.Pod); ok {
 			if podspec.IsMirror(pod) {
-				a.mirrors.Mirror(pod, false)
+				a.observer.Mirror(pod, false)
 			} else {
 				a.mux.Set(ctx, podspec.SourceAPI, pod)
+				a.observer.Observe(pod)
 			}
 		}
 	}
@@ -50,7 +53,7 @@ func (a *API) Run(ctx context.Context) error {
 			switch {
 			case !ok:
 			case podspec.IsMirror(pod):
-				a.mirrors.Mirror(pod, true)
+				a.observer.Mirror(pod, true)
 			default:
 				a.mux.Drop(podspec.SourceAPI, pod.UID)
 			}

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,6 +47,19 @@ func owned(t corev1.PodConditionType) bool {
 	switch t {
 	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled, corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting:
 		return true
+	}
+	return false
+}
+
+// overwritten tells whether a condition of the kubelet's is not in the API server's status as it is in its own. A pod that has ended there is left as it is.
+func overwritten(shown, own corev1.PodStatus) bool {
+	if shown.Phase == corev1.PodFailed || shown.Phase == corev1.PodSucceeded {
+		return false
+	}
+	for _, c := range own.Conditions {
+		if owned(c.Type) && !slices.ContainsFunc(shown.Conditions, func(o corev1.PodCondition) bool { return o.Type == c.Type && o.Status == c.Status }) {
+			return true
+		}
 	}
 	return false
 }

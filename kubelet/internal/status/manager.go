@@ -41,8 +41,9 @@ type entry struct {
 	pod    *corev1.Pod
 	status corev1.PodStatus
 	dirty  bool
-	finish bool      // delete the API object once the status is written
-	sent   types.UID // the API object that the last status went to
+	finish bool        // delete the API object once the status is written
+	sent   types.UID   // the API object that the last status went to
+	seen   *corev1.Pod // the API object as it was last shown
 }
 
 // NewManager returns a Manager; mirrors may be nil where there is no API server.
@@ -105,6 +106,27 @@ func (m *Manager) Forget(uid types.UID) {
 	delete(m.entries, uid)
 }
 
+// Observe takes the API object of a pod, which is a static pod's mirror, as the API server shows it.
+func (m *Manager) Observe(uid types.UID, pod *corev1.Pod) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.entries[uid]; ok {
+		e.seen = pod
+	}
+}
+
+// reconcile makes statuses due that others wrote over, as the node controller does with Ready of the pods of a node that was lost. An object that is older than the
+// last write may look so too: its status is written once more, to no effect.
+func (m *Manager) reconcile() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		if e.seen != nil && e.seen.UID == e.sent && !e.dirty && overwritten(e.seen.Status, e.status) {
+			e.dirty = true
+		}
+	}
+}
+
 // Touch writes the pod's status again, to a new mirror.
 func (m *Manager) Touch(uid types.UID) {
 	m.mu.Lock()
@@ -132,6 +154,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			return nil
 		case <-m.wake:
 		case <-tick.C:
+			m.reconcile()
 		}
 		if m.api != nil {
 			m.flush(ctx)
