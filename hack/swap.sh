@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . hack/nspawn.sh
 components=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy)
 tag=v1.37.2
-procs=${PROCS:-4} making=
+procs=${PROCS:-4} running=
 
 usage() {
   echo "usage: swap.sh swap|swap-in ${components[*]} | all | page" >&2
@@ -172,9 +172,9 @@ run() { # run DIRECTION COMPONENT
   local rc=0
   set +e # (in what an || follows, set -e would not hold)
   (set -e; cluster) >"$out/cluster.log" 2>&1 9>&- &
-  making=$!
-  hack/step.sh "$direction $component: make the cluster" tail --pid=$making -f /dev/null
-  wait $making
+  running=$!
+  hack/step.sh "$direction $component: make the cluster" tail --pid=$running -f /dev/null
+  wait $running
   rc=$?
   set -e
   if [ $rc -ne 0 ]; then
@@ -182,7 +182,9 @@ run() { # run DIRECTION COMPONENT
     tail -20 "$out/cluster.log" >&2
   else
     bin/tools/conformance -host=false -nodes "$machines" -kubeconfig "$dir/root/etc/kubernetes/admin.conf" -kubectl "$kubectl" -tests "hack/swap/$component.txt" \
-      -procs "$procs" -timeout 25m -out "$out" 2>&1 9>&- | tee "$out/tests.log" | sed -un '/^PROGRESS/p' || rc=${PIPESTATUS[0]}
+      -procs "$procs" -timeout 25m -out "$out" > >(tee "$out/tests.log" | sed -un '/^PROGRESS/p') 2>&1 9>&- &
+    running=$!
+    wait $running || rc=$?
     [ $rc -ne 1 ] || note error "$(tail -1 "$out/tests.log")"
   fi
   collect
@@ -204,7 +206,7 @@ main() {
   flock -n 9 || { echo "make swap: the same runs on this host" >&2; exit 1; }
   # The root of the cluster test's machines (hack/e2e/machine_test.go).
   root=$(machine_root rootfs-2 systemd,systemd-sysv,udev,dbus,iproute2,procps,kmod,containerd,runc,iptables,nftables,conntrack,containernetworking-plugins,ca-certificates,curl)
-  trap '[ -z "$making" ] || kill "$making" 2>/dev/null; machine_stop "$dir"; rm -rf "$machines"' EXIT
+  trap 'kill $running 2>/dev/null; machine_stop "$dir"; rm -rf "$machines"' EXIT
   trap 'exit 130' INT TERM
   run "$1" "$2"
 }
