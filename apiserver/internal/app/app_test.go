@@ -252,6 +252,14 @@ func lifeOfAnObject(c *cluster) {
 	c.want(c.json("GET", configMaps+"/"+name, "", "", 200), "1", "data", "a")
 	stale := c.json("PUT", configMaps+"/"+name, jsonType, `{"metadata":{"name":"`+name+`","resourceVersion":"1"},"data":{}}`, 409)
 	c.want(stale, "Conflict", "reason")
+	// A version of "0" is none, as kubeadm's Service of the DNS has it.
+	c.json("POST", configMaps, jsonType, `{"metadata":{"name":"versioned","resourceVersion":"1"}}`, 400)
+	zero := c.json("POST", configMaps, jsonType, `{"metadata":{"name":"versioned","resourceVersion":"0"}}`, 201)
+	if rv := at(zero, "metadata", "resourceVersion"); rv == nil || rv == "0" {
+		c.t.Errorf("made with the version %v", rv)
+	}
+	zero = c.json("PUT", configMaps+"/versioned", jsonType, `{"metadata":{"name":"versioned","resourceVersion":"0"},"data":{"a":"2"}}`, 200)
+	c.want(zero, "2", "data", "a")
 	c.want(c.json("DELETE", configMaps+"/"+name, "", "", 200), "Success", "status")
 	c.want(c.json("GET", configMaps+"/"+name, "", "", 404), fmt.Sprintf("configmaps %q not found", name), "message")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,9 +107,11 @@ func (a *API) createObject(q *request, obj runtime.Object, dry bool) (*watchcach
 	if q.info.Name != "" && m.GetName() == "" {
 		m.SetName(q.info.Name)
 	}
-	if m.GetResourceVersion() != "" {
+	// What is no number is passed over, as upstream does.
+	if version, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64); err == nil && version != 0 {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
+	m.SetResourceVersion("")
 	generated := m.GetName() == "" && m.GetGenerateName() != ""
 	for try := 1; ; try++ {
 		candidate := obj
@@ -365,7 +368,7 @@ func (a *API) createByChange(q *request, sub string, dry bool, f change) (*watch
 	if m.GetUID() != "" {
 		return nil, false, apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", m.GetUID()))
 	}
-	if m.GetResourceVersion() != "" {
+	if givenVersion(m) != "" {
 		return nil, false, q.notFound()
 	}
 	e, err := a.createObject(q, obj, dry)
@@ -407,8 +410,16 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 	return e, err
 }
 
+// givenVersion is the resource version that a client sends. "0" is none: kubeadm writes the Service of the DNS with it.
+func givenVersion(m metav1.Object) string {
+	if rv := m.GetResourceVersion(); rv != "0" {
+		return rv
+	}
+	return ""
+}
+
 func (q *request) preconditions(m, old metav1.Object) error {
-	if rv := m.GetResourceVersion(); rv == "" && !q.res.Strategy.Unconditional {
+	if rv := givenVersion(m); rv == "" && !q.res.Strategy.Unconditional {
 		return apierrors.NewInvalid(q.res.GroupVersionKind.GroupKind(), q.info.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
 		})
