@@ -77,7 +77,7 @@ machine_boot() {
     case "$(machine_run "$dir" systemctl is-system-running 2>/dev/null)" in running | degraded) break ;; esac
     sleep 0.5
   done
-  machine_run "$dir" true 2>/dev/null || { cat "$dir/console" >&2; echo "the machine $name did not boot" >&2; return 1; }
+  machine_run "$dir" true 2>/dev/null || { cat "$dir/console" >&2; printf '\nthe machine %s did not boot\n' "$name" >&2; return 1; }
   ip addr replace "$subnet.1/30" dev "ve-$name"
   ip link set "ve-$name" up
   # (a minimal root has no ip: the host's sets the machine's side.)

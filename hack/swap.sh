@@ -32,9 +32,9 @@ stage() { # stage BASE OTHER COMPONENT
   local c
   rm -rf "$stage"
   mkdir -p "$stage/images"
-  for c in "${components[@]}" ctl kubeadm kubectl etcd; do [ ! -e "$1/$c" ] || cp "$1/$c" "$stage/"; done
+  for c in "${components[@]}" ctl kubeadm kubectl; do [ ! -e "$1/$c" ] || cp "$1/$c" "$stage/"; done
   cp "$1"/images/images.txt "$1"/images/*.tar "$stage/images/"
-  cp "$2/$3" "$stage/"
+  cp bin/upstream/etcd "$2/$3" "$stage/"
   [ "$3" = kubelet ] || cp "$2/images/registry.k8s.io_$3_$tag.tar" "$stage/images/"
 }
 
@@ -142,6 +142,9 @@ verify() {
   note version "upstream: $tag, etcd 3.7.0; ours: the commit of each row; runtime: $(kube get nodes -o 'jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}'), kernel $(kube get nodes -o 'jsonpath={.items[0].status.nodeInfo.kernelVersion}')"
 }
 
+# why is the last line of a log that speaks of an error, or its last.
+why() { { grep -iE '^(\S+: )?error|did not|is not|failed' "$1" || grep -v '^\s*$' "$1"; } | tail -1; }
+
 # collect keeps what tells of a failure.
 collect() {
   in_machine journalctl -u kubelet -u etcd -u containerd --no-pager >"$out/journal.log" 2>/dev/null || true
@@ -178,7 +181,7 @@ run() { # run DIRECTION COMPONENT
   rc=$?
   set -e
   if [ $rc -ne 0 ]; then
-    note error "the cluster did not come up: $(grep -v '^\s*$' "$out/cluster.log" | tail -1)"
+    note error "the cluster did not come up: $(why "$out/cluster.log")"
     tail -20 "$out/cluster.log" >&2
   else
     bin/tools/conformance -host=false -nodes "$machines" -kubeconfig "$dir/root/etc/kubernetes/admin.conf" -kubectl "$kubectl" -tests "hack/swap/$component.txt" \

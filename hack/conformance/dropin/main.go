@@ -80,8 +80,13 @@ func (r *result) load(folder, tests string) error {
 		reports = append(reports, some...)
 	}
 	found, missing := list.Pick(names, report.Summarize(reports))
-	if r.Tests = found; len(missing) > 0 && r.Error == "" {
-		r.Error = "not in the suite's report: " + strings.Join(missing, "; ")
+	r.Tests = found
+	switch {
+	case r.Error != "" || len(missing) == 0:
+	case len(reports) == 0:
+		r.Error = "the tests did not end"
+	default:
+		r.Error = report.FirstLine("not in the suite's report: " + strings.Join(missing, ", "))
 	}
 	return nil
 }
