@@ -62,10 +62,23 @@ for_kubelet() {
     done'
 }
 
-# proxy_config is what kube-proxy of both sides is told here.
-proxy_config() {
+# common is what kubelet and kube-proxy of both sides are told here; the arguments are more lines of the kubelet's.
+common() {
+  note machine "KubeletConfiguration evictionHard and imageGCHighThresholdPercent: the disk is the whole host's, which may be fuller than a node's"
   note machine "KubeProxyConfiguration conntrack.maxPerCore: 0: nf_conntrack_max is the whole host's, and read-only in a container"
-  printf -- '---\napiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nconntrack: {maxPerCore: 0}\n'
+  cat <<END
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
+imageGCHighThresholdPercent: 100
+END
+  printf -- '%s\n' "$@" ---
+  cat <<END
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+conntrack: {maxPerCore: 0}
+END
 }
 
 # by_ctl makes our cluster.
@@ -77,7 +90,7 @@ by_ctl() {
     printf 'etcd: {external: {endpoints: ["http://127.0.0.1:2379"]}}\n' >>"$config"
     in_machine systemd-run --quiet --unit=etcd /opt/src/etcd --name=swap --data-dir=/var/lib/etcd --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379
   fi
-  proxy_config >>"$config"
+  common >>"$config"
   [ "$component" != kubelet ] || for_kubelet
   in_machine /opt/src/ctl init --schedulable --skip-token-print --config=/root/ctl.yaml
 }
@@ -106,13 +119,8 @@ kind: ClusterConfiguration
 kubernetesVersion: $tag
 networking: {podSubnet: 10.244.0.0/16}
 dns: {imageTag: v1.15.0}
----
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-cgroupDriver: cgroupfs
-failCgroupV1: false
 END
-  proxy_config >>"$config"
+  common "cgroupDriver: cgroupfs" "failCgroupV1: false" >>"$config"
   [ "$component" = kubelet ] || for_kubelet
   limit=600 in_machine kubeadm init --config=/root/kubeadm.yaml --ignore-preflight-errors=all --skip-token-print
   kube wait --for='jsonpath={.spec.podCIDR}' node --all --timeout=120s
