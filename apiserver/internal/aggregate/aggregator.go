@@ -165,12 +165,21 @@ func (a *Aggregator) set(obj runtime.Object) {
 	}
 	a.mu.Lock()
 	have := a.remotes[gvOf(s)]
-	if have == nil || !reflect.DeepEqual(have.spec, s.Spec) {
+	changed := have == nil || !reflect.DeepEqual(have.spec, s.Spec)
+	if changed {
 		n := &remote{name: s.Name, spec: s.Spec}
 		n.transport = a.transportTo(&n.spec)
+		if have != nil {
+			// It counts as what it was until it is asked anew, which is due: a change of its priority makes no gap.
+			n.available, n.resources = have.available, have.resources
+			have.transport.CloseIdleConnections()
+		}
 		a.remotes[gvOf(s)] = n
 	}
 	a.mu.Unlock()
+	if changed && have != nil {
+		a.publish()
+	}
 	a.signal()
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -14,10 +15,16 @@ const apiServices = "/apis/apiregistration.k8s.io/v1/apiservices"
 // TestAggregation puts another API server behind this one.
 func TestAggregation(t *testing.T) {
 	c := startCluster(t)
+	var holding, held atomic.Bool
+	release := make(chan struct{})
 	other := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch r.URL.Path {
 		case "/apis/other.example.com/v1":
+			if holding.Load() {
+				held.Store(true)
+				<-release
+			}
 			_, _ = fmt.Fprint(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"other.example.com/v1","resources":[{"name":"things","singularName":"thing","namespaced":true,"kind":"Thing","verbs":["get","list"]}]}`)
 		case "/apis/other.example.com/v1/namespaces/default/things":
 			_, _ = fmt.Fprintf(w, `{"kind":"ThingList","apiVersion":"other.example.com/v1","metadata":{},"items":[],"user":%q,"groups":%q,"token":%q}`,
@@ -57,6 +64,12 @@ func TestAggregation(t *testing.T) {
 	}
 	c.want(c.json("GET", "/openapi/v3", "", "", 200), "/openapi/v3/apis/other.example.com/v1", "paths", "apis/other.example.com/v1", "serverRelativeURL")
 	c.want(c.json("GET", "/openapi/v3/apis/other.example.com/v1", "", "", 200), "other", "info", "title")
+	// A change of its priority makes no gap, though the server is asked anew.
+	holding.Store(true)
+	c.json("PATCH", apiServices+"/v1.other.example.com", "application/merge-patch+json", `{"spec":{"versionPriority":400}}`, 200)
+	c.until("it is asked anew", held.Load)
+	c.json("GET", "/apis/other.example.com/v1/namespaces/default/things", "", "", 200)
+	close(release)
 	c.until("the local versions are registered", func() bool {
 		code, data := c.call("GET", apiServices+"/v1.apps", "admin", "", jsonType, "")
 		return code == 200 && strings.Contains(string(data), `"reason":"Local"`)
