@@ -108,7 +108,7 @@ func run(ctx context.Context, o options) (int, error) {
 		return 0, err
 	}
 	sum := report.Summarize(results)
-	failed, err := conclude(o, sum, time.Since(start))
+	failed, err := conclude(o, sum, at, time.Since(start))
 	if _, missing := list.Pick(names, sum); err == nil && len(missing) > 0 {
 		err = fmt.Errorf("the suite has not the tests of %s: %s", o.tests, strings.Join(missing, "; "))
 	}
