@@ -598,4 +598,3 @@ func fieldManagerName(r *http.Request) string {
 const metav1FieldManagerMax = 128
 
 // groupKind names a kind in errors.
-func (q *request) groupKind() schema.GroupKind { return q.res.GroupVersionKind.GroupKind() }

@@ -16,11 +16,12 @@ const apps = "/apis/apps/v1/namespaces/bench/deployments"
 // controllers runs both controller managers, one after the other, against an API server of ours each.
 func (b *bench) controllers(ctx context.Context) error {
 	var scale, remove [2]scheduled
-	for i, dir := range []string{b.upstream, b.ours} {
+	for i := range scale {
 		l, err := b.newLab()
 		if err != nil {
 			return err
 		}
+		dir := []string{l.Upstream, l.Ours}[i]
 		l.Sync = false
 		scale[i], remove[i], err = b.control(ctx, l, dir)
 		l.Close()

@@ -82,7 +82,7 @@ func (b *bench) scheduler(ctx context.Context) error {
 	}
 	for _, w := range workloads {
 		var took [2]scheduled
-		for i, dir := range []string{b.upstream, b.ours} {
+		for i, dir := range []string{l.Upstream, l.Ours} {
 			if took[i], err = b.schedule(ctx, t, dir, config, w); err != nil {
 				return fmt.Errorf("%s, %s: %w", w.name, dir, err)
 			}
