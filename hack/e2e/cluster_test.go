@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -291,9 +292,7 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080}]}
 `)
 	sticky := c.ctl("get", "service", "sticky", "-o", "jsonpath={.spec.clusterIP}")
 	plain := c.ctl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
-	for _, ip := range strings.Fields(c.ctl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}")) {
-		c.eventually(30*time.Second, ip, "exec", "client", "--", "nslookup", "headless.default.svc.cluster.local")
-	}
+	c.headless()
 	for _, mode := range []string{"iptables", "nftables"} {
 		script := `/opt/src/ctl get configmap -n kube-system kube-proxy -o yaml | sed -E "/^    mode: /d; s/^(  config.conf: \\|)$/\1\n    mode: ` + mode + `/" | /opt/src/ctl replace -f -`
 		if out, err := c.m.run(c.ctx, "sh", "-c", script); err != nil {
@@ -322,6 +321,33 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080}]}
 		}
 	}
 	c.ctl("delete", "service", "sticky", "headless")
+}
+
+// headless looks the pods' addresses up. They are read anew at each try: a pod that a roll-out replaced may still be ending at the first.
+func (c *cluster) headless() {
+	c.t.Helper()
+	if err := poll(c.ctx, 30*time.Second, func() error {
+		ips, err := c.try("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}")
+		if err != nil {
+			return err
+		}
+		names, err := c.try("exec", "client", "--", "nslookup", "headless.default.svc.cluster.local")
+		if err != nil {
+			return err
+		}
+		want, got := strings.Fields(ips), strings.Fields(names)
+		for _, ip := range want {
+			if !slices.Contains(got, ip) {
+				return fmt.Errorf("no %s in %s", ip, names)
+			}
+		}
+		if len(want) < 2 {
+			return fmt.Errorf("%d pods", len(want))
+		}
+		return nil
+	}); err != nil {
+		c.t.Fatalf("look up the pods of the headless service: %v", err)
+	}
 }
 
 func twoContainers(c *cluster) {
