@@ -17,6 +17,7 @@ import (
 type table struct {
 	columns func() []metav1.TableColumnDefinition
 	row     func(obj runtime.Object) []any
+	fields  []string // what row and conditions read, empty for all
 	// list and conditions are nil for most kinds, see Strategy.
 	list       func([]runtime.Object) []ListRow
 	conditions func(runtime.Object) []metav1.TableRowCondition
@@ -100,7 +101,7 @@ func rowOf[T runtime.Object](cells func(T) []any) func(runtime.Object) []any {
 func (s Strategy) shown(t table) Strategy {
 	s.Columns = t.columns
 	s.Row = func(obj runtime.Object, _ bool) []any { return t.row(obj) }
-	s.ListRows, s.RowConditions = t.list, t.conditions
+	s.ListRows, s.RowConditions, s.RowFields = t.list, t.conditions, t.fields
 	return s
 }
 

@@ -31,7 +31,12 @@ Age
 			p.Name, fmt.Sprintf("%d/%d", s.ready, s.total), s.reason, s.restarts.String(), p.CreationTimestamp,
 			orNone(ip), orNone(p.Spec.NodeName), orNone(p.Status.NominatedNodeName), readinessGates(p),
 		}
-	}), conditions: podEnded}
+	}), conditions: podEnded, fields: []string{
+		"metadata.name", "metadata.creationTimestamp", "metadata.deletionTimestamp",
+		"spec.nodeName", "spec.readinessGates", "spec.containers.name", "spec.initContainers.name", "spec.initContainers.restartPolicy",
+		"status.phase", "status.reason", "status.conditions", "status.podIPs", "status.nominatedNodeName",
+		"status.containerStatuses", "status.initContainerStatuses",
+	}}
 }
 
 // podEnded are the conditions of a row, by which kubectl may leave out pods

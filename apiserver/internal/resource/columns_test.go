@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
+
+	"flagship/apiserver/internal/wire"
 )
 
 // shownKind is a kind, and how a row of one is written in these tests: cells
@@ -53,6 +56,34 @@ func (k shownKind) read(t *testing.T, text string) runtime.Object {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return obj
+}
+
+// kept is an object with no more than the fields of its row.
+func (k shownKind) kept(t *testing.T, obj runtime.Object) runtime.Object {
+	t.Helper()
+	type protobuf interface {
+		Marshal() ([]byte, error)
+		Unmarshal(data []byte) error
+	}
+	raw, err := obj.(protobuf).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep, err := wire.CompileKeep(reflect.TypeOf(obj), k.Strategy.RowFields...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = wire.AppendKept(nil, raw, keep); err != nil {
+		t.Fatal(err)
+	}
+	out, err := k.scheme.New(k.GroupVersionKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out.(protobuf).Unmarshal(raw); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func cellText(cells []any) string {
@@ -225,6 +256,12 @@ func TestCells(t *testing.T) {
 		}
 		if got := cellText(k.Strategy.Row(k.read(t, tc.object), true)); got != tc.want {
 			t.Errorf("%s %s:\ngot  %s\nwant %s", tc.kind, tc.object, got, tc.want)
+		}
+		if len(k.Strategy.RowFields) == 0 {
+			continue
+		}
+		if got := cellText(k.Strategy.Row(k.kept(t, k.read(t, tc.object)), true)); got != tc.want {
+			t.Errorf("%s %s of its row's fields:\ngot  %s\nwant %s", tc.kind, tc.object, got, tc.want)
 		}
 	}
 }

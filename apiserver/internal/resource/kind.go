@@ -85,6 +85,9 @@ type Strategy struct {
 	// names and ages only.
 	Columns func() []v1.TableColumnDefinition
 	Row     func(obj runtime.Object, wide bool) []any
+	// RowFields are the fields that Row and RowConditions read, so that no more
+	// is decoded; empty for all.
+	RowFields []string
 	// ListRows are a list's rows where they depend on each other.
 	ListRows func(list []runtime.Object) []ListRow
 	// RowConditions are what a row says of its object besides the cells.

@@ -103,9 +103,13 @@ type API struct {
 type Resource struct {
 	*resource.Kind
 	Cache *watchcache.Cache
+	// apiVersion is the served group and version.
+	apiVersion string
 	// program transcodes the stored protobuf to JSON, nil where the stored
 	// version is not the served one.
 	program *wire.Program
+	// row is what a table's row reads of the stored protobuf, nil for all of it.
+	row *wire.Keep
 	// converts is whether the stored version differs from the served one.
 	converts bool
 	// codec is the encoding of a resource without a Go type, nil for one with.
@@ -126,7 +130,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 
 // Add serves a kind from a cache; kinds with one storage share it.
 func (a *API) Add(k *resource.Kind, cache *watchcache.Cache) error {
-	r := &Resource{Kind: k, Cache: cache, converts: k.StoredGVK() != k.GroupVersionKind, managers: map[string]*managedfields.FieldManager{}}
+	r := &Resource{Kind: k, Cache: cache, apiVersion: k.GroupVersion().String(), converts: k.StoredGVK() != k.GroupVersionKind, managers: map[string]*managedfields.FieldManager{}}
 	obj, err := a.deps.Scheme.New(k.StoredGVK())
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", k.GroupVersionKind, err)
@@ -134,6 +138,11 @@ func (a *API) Add(k *resource.Kind, cache *watchcache.Cache) error {
 	if !r.converts {
 		if r.program, err = wire.Compile(reflect.TypeOf(obj).Elem()); err != nil {
 			return fmt.Errorf("serve %s: compile transcoder: %w", k.GroupVersionKind, err)
+		}
+		if len(k.Strategy.RowFields) > 0 {
+			if r.row, err = wire.CompileKeep(reflect.TypeOf(obj), k.Strategy.RowFields...); err != nil {
+				return fmt.Errorf("serve %s: fields of a row: %w", k.GroupVersionKind, err)
+			}
 		}
 	}
 	a.mu.Lock()

@@ -98,31 +98,37 @@ func (a *API) appendUnstructured(dst []byte, res *Resource, f form, e *watchcach
 	return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", raw, rv), nil
 }
 
-// storedMeta is what selectors and answers need of a stored object's metadata.
-type storedMeta struct {
-	uid    string
-	labels labels.Labels
-}
-
-func metaOf(res *Resource, e *watchcache.Entry) (storedMeta, error) {
+// uidOf is the UID of a stored object.
+func uidOf(res *Resource, e *watchcache.Entry) (string, error) {
 	if res.codec != nil {
-		set := labels.Set{}
-		if raw := wire.ScanJSON(e.Value, "metadata", "labels"); len(raw) > 0 {
-			if err := json.Unmarshal(raw, &set); err != nil {
-				return storedMeta{}, fmt.Errorf("read labels of %s%s: %w", res.Prefix, e.Key, err)
-			}
-		}
-		return storedMeta{uid: wire.ScanJSONString(e.Value, "metadata", "uid"), labels: set}, nil
+		return wire.ScanJSONString(e.Value, "metadata", "uid"), nil
 	}
 	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
-		return storedMeta{}, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		return "", fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
 	}
-	m, err := wire.ScanMeta(raw)
-	if err != nil {
-		return storedMeta{}, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+	return wire.ScanString(raw, uidPath[:]...), nil
+}
+
+// uidPath is metadata.uid in any object's message.
+var uidPath = [...]int32{1, 5}
+
+// labelsOf are the labels of a stored object, for a selector.
+func labelsOf(res *Resource, e *watchcache.Entry) (labels.Labels, error) {
+	if res.codec == nil {
+		_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+		if err != nil {
+			return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		}
+		return wire.Labels(raw), nil
 	}
-	return storedMeta{uid: m.UID, labels: &m}, nil
+	set := labels.Set{}
+	if raw := wire.ScanJSON(e.Value, "metadata", "labels"); len(raw) > 0 {
+		if err := json.Unmarshal(raw, &set); err != nil {
+			return nil, fmt.Errorf("read labels of %s%s: %w", res.Prefix, e.Key, err)
+		}
+	}
+	return set, nil
 }
 
 // copyStatus gives dst the status of src.
@@ -159,7 +165,7 @@ func unstructuredChanged(a, b *unstructured.Unstructured) bool {
 
 // AddUnstructured serves a kind without a Go type from a cache.
 func (a *API) AddUnstructured(k *resource.Kind, cache *watchcache.Cache, codec Codec) {
-	r := &Resource{Kind: k, Cache: cache, codec: codec, managers: map[string]*managedfields.FieldManager{}}
+	r := &Resource{Kind: k, Cache: cache, apiVersion: k.GroupVersion().String(), codec: codec, managers: map[string]*managedfields.FieldManager{}}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.resources[k.GVR()] = r
@@ -181,7 +187,7 @@ func (a *API) Purge(ctx context.Context, k *resource.Kind, cache *watchcache.Cac
 	if err := a.deps.Hub.WaitCurrent(ctx); err != nil {
 		return 0, err
 	}
-	res := &Resource{Kind: k, Cache: cache, codec: codec}
+	res := &Resource{Kind: k, Cache: cache, apiVersion: k.GroupVersion().String(), codec: codec}
 	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, "/", http.NoBody)
 	if err != nil {
 		return 0, err

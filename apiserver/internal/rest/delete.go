@@ -115,7 +115,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	if !gone {
 		return a.writeEntry(w, q, code, e)
 	}
-	meta, err := metaOf(q.res, e)
+	uid, err := uidOf(q.res, e)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	}
 	status := &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
-		Details: &metav1.StatusDetails{Name: q.info.Name, Group: q.res.Group, Kind: q.res.Resource, UID: types.UID(meta.uid)},
+		Details: &metav1.StatusDetails{Name: q.info.Name, Group: q.res.Group, Kind: q.res.Resource, UID: types.UID(uid)},
 	}
 	f := q.form
 	if f.as != "" {

@@ -103,7 +103,6 @@ func revision(rev int64) string {
 // appendEntry renders a stored object in a form that is not a table.
 func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry) ([]byte, error) {
 	rv := revision(e.Rev)
-	apiVersion, kind := res.GroupVersion().String(), res.GroupVersionKind.Kind
 	if f.media == mediaYAML {
 		data, err := a.appendEntry(nil, res, form{media: mediaJSON, as: f.as}, e)
 		if err != nil {
@@ -115,17 +114,14 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 	if res.codec != nil {
 		return a.appendUnstructured(dst, res, f, e)
 	}
-	if f.bare {
-		apiVersion, kind = "", ""
-	}
-	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+	version, kind, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
 		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
 	}
 	if f.as != "" {
 		return a.appendPartial(dst, f, raw, rv)
 	}
-	if res.converts || !storedAs(e.Value, res) {
+	if res.converts || version != res.apiVersion {
 		obj, err := a.decodeStored(res, e)
 		if err != nil {
 			return nil, err
@@ -135,28 +131,32 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 		}
 		return appendTyped(dst, f, obj)
 	}
-	if f.media == mediaProtobuf {
-		return wire.AppendVersionedEnvelope(dst, apiVersion, kind, raw, rv), nil
+	if f.bare {
+		version, kind = "", ""
 	}
-	return res.program.AppendJSON(dst, apiVersion, kind, raw, rv)
+	if f.media == mediaProtobuf {
+		return wire.AppendVersionedEnvelope(dst, version, kind, raw, rv), nil
+	}
+	return res.program.AppendJSON(dst, version, kind, raw, rv)
 }
 
 // storedAs says whether the bytes are of the served version: an older API
 // server may have written another.
 func storedAs(value []byte, res *Resource) bool {
 	apiVersion, _, _, _, err := wire.SplitEnvelope(value)
-	return err == nil && apiVersion == res.GroupVersion().String()
+	return err == nil && apiVersion == res.apiVersion
 }
 
 func (a *API) appendPartial(dst []byte, f form, raw []byte, rv string) ([]byte, error) {
+	const kind = "PartialObjectMetadata"
+	if f.media != mediaProtobuf {
+		return a.partial.AppendJSON(dst, metav1.SchemeGroupVersion.String(), kind, raw, rv)
+	}
 	body, err := wire.AppendMetadataOnly(nil, raw)
 	if err != nil {
 		return nil, err
 	}
-	if f.media == mediaProtobuf {
-		return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv), nil
-	}
-	return a.partial.AppendJSON(dst, metav1.SchemeGroupVersion.String(), "PartialObjectMetadata", body, rv)
+	return wire.AppendVersionedEnvelope(dst, metav1.SchemeGroupVersion.String(), kind, body, rv), nil
 }
 
 // appendTyped renders an object that is not stored, such as a review or a

@@ -359,7 +359,7 @@ func expiredContinue(res *Resource, o *listOptions) error {
 
 func (a *API) writeList(w http.ResponseWriter, q *request, entries []*watchcache.Entry, meta wire.ListMeta) error {
 	res, f := q.res, q.form
-	apiVersion, kind := res.GroupVersion().String(), res.ListName()
+	apiVersion, kind := res.apiVersion, res.ListName()
 	if f.as != "" {
 		apiVersion, kind = metav1.SchemeGroupVersion.String(), "PartialObjectMetadataList"
 	}

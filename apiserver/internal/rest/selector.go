@@ -146,11 +146,11 @@ func (a *API) matches(res *Resource, s *selection, e *watchcache.Entry) (bool, e
 		return false, nil
 	}
 	if s.labels != nil {
-		meta, err := metaOf(res, e)
+		set, err := labelsOf(res, e)
 		if err != nil {
 			return false, err
 		}
-		if !s.labels.Matches(meta.labels) {
+		if !s.labels.Matches(set) {
 			return false, nil
 		}
 	}

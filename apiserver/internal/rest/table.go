@@ -1,7 +1,10 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -82,95 +85,182 @@ func included(r *http.Request) (metav1.IncludeObjectPolicy, error) {
 	return o.IncludeObject, nil
 }
 
+// writeTable answers with objects as the table that kubectl shows.
 func (a *API) writeTable(w http.ResponseWriter, q *request, code int, entries []*watchcache.Entry, meta wire.ListMeta) error {
-	data, err := a.tableJSON(q, entries, meta, true)
+	t, err := a.newTable(q, meta, true)
+	if err != nil {
+		return err
+	}
+	rows, err := t.rows(entries)
 	if err != nil {
 		return err
 	}
 	writeWarnings(w, q.warnings)
-	respond(w, form{media: mediaJSON, pretty: q.form.pretty}, code, append(data, '\n'))
-	return nil
+	if q.form.pretty {
+		b := &buffer{}
+		if err := t.write(b, rows); err != nil {
+			return err
+		}
+		respond(w, form{media: mediaJSON, pretty: true}, code, b.data)
+		return nil
+	}
+	out := stream(w, form{media: mediaJSON})
+	out.WriteHeader(code)
+	return t.write(out, rows)
 }
 
-// tableJSON renders objects as the table that kubectl shows.
+// tableJSON renders objects as a table, without a newline.
 func (a *API) tableJSON(q *request, entries []*watchcache.Entry, meta wire.ListMeta, columns bool) ([]byte, error) {
-	include, err := included(q.http)
+	t, err := a.newTable(q, meta, columns)
 	if err != nil {
 		return nil, err
 	}
-	t := metav1.Table{
+	rows, err := t.rows(entries)
+	if err != nil {
+		return nil, err
+	}
+	b := &buffer{}
+	if err := t.write(b, rows); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.data, []byte{'\n'}), nil
+}
+
+// tableWriter renders the rows of one answer.
+type tableWriter struct {
+	api     *API
+	q       *request
+	shown   *Resource
+	include metav1.IncludeObjectPolicy
+	// head is the table up to its rows.
+	head []byte
+	kept []byte // scratch
+}
+
+// tableRow is a row that is not rendered yet: an entry, and its cells where they depend on those of others.
+type tableRow struct {
+	entry *watchcache.Entry
+	obj   runtime.Object
+	cells []any
+}
+
+func (a *API) newTable(q *request, meta wire.ListMeta, columns bool) (*tableWriter, error) {
+	t := &tableWriter{api: a, q: q, shown: a.shownAs(q.res)}
+	var err error
+	if t.include, err = included(q.http); err != nil {
+		return nil, err
+	}
+	table := metav1.Table{
 		TypeMeta: tableKind,
 		ListMeta: metav1.ListMeta{ResourceVersion: meta.ResourceVersion, Continue: meta.Continue, RemainingItemCount: meta.RemainingItemCount},
 	}
-	shown := a.shownAs(q.res)
 	if columns {
-		t.ColumnDefinitions = columnsOf(&shown.Strategy)
+		table.ColumnDefinitions = columnsOf(&t.shown.Strategy)
 	}
-	if len(entries) > 0 || !nullRows(shown) {
-		t.Rows = make([]metav1.TableRow, 0, len(entries))
-	}
-	if q.info.Verb == "list" && shown.Strategy.ListRows != nil {
-		err = a.listRows(&t, q.res, shown, entries, include)
-	} else {
-		err = a.eachRow(&t, q.res, shown, entries, include)
-	}
-	if err != nil {
+	if t.head, err = json.Marshal(table); err != nil {
 		return nil, err
 	}
-	return json.Marshal(t)
+	t.head = bytes.TrimSuffix(t.head, []byte(noRows))
+	return t, nil
 }
 
-// nullRows says whether the rows of an empty table are null, as upstream's are
-// where no printer makes them.
-func nullRows(res *Resource) bool {
-	return res.Strategy.Columns == nil || res.Group == "apiextensions.k8s.io"
-}
+// noRows ends a table without rows.
+const noRows = "null}"
 
-func (a *API) eachRow(t *metav1.Table, res, shown *Resource, entries []*watchcache.Entry, include metav1.IncludeObjectPolicy) error {
-	for _, e := range entries {
-		obj, err := a.decodeStored(shown, e)
-		if err != nil {
-			return err
-		}
-		row := rowOf(&shown.Strategy, obj, cellsOf(&shown.Strategy, obj))
-		if row.Object.Raw, err = a.rowObject(res, e, include); err != nil {
-			return err
-		}
-		t.Rows = append(t.Rows, row)
+// rows are the rows of the entries in the order of the table.
+func (t *tableWriter) rows(entries []*watchcache.Entry) ([]tableRow, error) {
+	out := make([]tableRow, len(entries))
+	for i, e := range entries {
+		out[i].entry = e
 	}
-	return nil
-}
-
-// listRows makes rows that depend on the whole list, or on a page of it.
-func (a *API) listRows(t *metav1.Table, res, shown *Resource, entries []*watchcache.Entry, include metav1.IncludeObjectPolicy) error {
-	objs := make([]runtime.Object, 0, len(entries))
-	for _, e := range entries {
-		obj, err := a.decodeStored(shown, e)
-		if err != nil {
-			return err
-		}
-		objs = append(objs, obj)
+	if t.q.info.Verb != "list" || t.shown.Strategy.ListRows == nil {
+		return out, nil
 	}
-	for _, r := range shown.Strategy.ListRows(objs) {
-		row := rowOf(&shown.Strategy, objs[r.Index], r.Cells)
+	objs := make([]runtime.Object, len(entries))
+	for i, e := range entries {
 		var err error
-		if row.Object.Raw, err = a.rowObject(res, entries[r.Index], include); err != nil {
-			return err
+		if objs[i], err = t.api.decodeStored(t.shown, e); err != nil {
+			return nil, err
 		}
-		t.Rows = append(t.Rows, row)
 	}
-	return nil
+	out = out[:0]
+	for _, r := range t.shown.Strategy.ListRows(objs) {
+		out = append(out, tableRow{entry: entries[r.Index], obj: objs[r.Index], cells: r.Cells})
+	}
+	return out, nil
 }
 
-// rowObject is what a row holds of its object, nil for nothing.
-func (a *API) rowObject(res *Resource, e *watchcache.Entry, include metav1.IncludeObjectPolicy) ([]byte, error) {
-	switch include {
-	case metav1.IncludeMetadata:
-		return a.appendEntry(nil, res, form{media: mediaJSON, as: "PartialObjectMetadata"}, e)
-	case metav1.IncludeObject:
-		return a.appendEntry(nil, res, form{media: mediaJSON}, e)
+// write writes the table in chunks, ending in a newline. Upstream's rows of an empty table are null where no printer makes them.
+func (t *tableWriter) write(w io.Writer, rows []tableRow) error {
+	if len(rows) == 0 && (t.shown.Strategy.Columns == nil || t.shown.Group == "apiextensions.k8s.io") {
+		_, err := w.Write(append(t.head, noRows+"\n"...))
+		return err
 	}
-	return nil, nil
+	return wire.WriteJSONItems(w, append(t.head, '['), len(rows), func(dst []byte, i int) ([]byte, error) { return t.appendRow(dst, rows[i]) })
+}
+
+func (t *tableWriter) appendRow(dst []byte, r tableRow) ([]byte, error) {
+	var err error
+	if r.obj == nil {
+		if r.obj, err = t.decode(r.entry); err != nil {
+			return nil, err
+		}
+		r.cells = cellsOf(&t.shown.Strategy, r.obj)
+	}
+	row := rowOf(&t.shown.Strategy, r.obj, r.cells)
+	dst = append(dst, `{"cells":[`...)
+	for i, cell := range row.Cells {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if dst, err = wire.AppendJSONValue(dst, cell); err != nil {
+			return nil, fmt.Errorf("cell %d of %s%s: %w", i, t.shown.Prefix, r.entry.Key, err)
+		}
+	}
+	dst = append(dst, ']')
+	if len(row.Conditions) > 0 {
+		conditions, err := json.Marshal(row.Conditions)
+		if err != nil {
+			return nil, err
+		}
+		dst = append(append(dst, `,"conditions":`...), conditions...)
+	}
+	dst = append(dst, `,"object":`...)
+	switch t.include {
+	case metav1.IncludeMetadata:
+		dst, err = t.api.appendEntry(dst, t.q.res, form{media: mediaJSON, as: "PartialObjectMetadata"}, r.entry)
+	case metav1.IncludeObject:
+		dst, err = t.api.appendEntry(dst, t.q.res, form{media: mediaJSON}, r.entry)
+	default:
+		dst = append(dst, "null"...)
+	}
+	return append(dst, '}'), err
+}
+
+// decode builds as much of an object as its row shows.
+func (t *tableWriter) decode(e *watchcache.Entry) (runtime.Object, error) {
+	if t.shown.row == nil || !storedAs(e.Value, t.shown) {
+		return t.api.decodeStored(t.shown, e)
+	}
+	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
+	if err != nil {
+		return nil, fmt.Errorf("read %s%s: %w", t.shown.Prefix, e.Key, err)
+	}
+	if t.kept, err = wire.AppendKept(t.kept[:0], raw, t.shown.row); err != nil {
+		return nil, fmt.Errorf("read %s%s: %w", t.shown.Prefix, e.Key, err)
+	}
+	obj, err := t.api.deps.Scheme.New(t.shown.GroupVersionKind)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", t.shown.Prefix, e.Key, err)
+	}
+	p, ok := obj.(protoObject)
+	if !ok {
+		return nil, fmt.Errorf("decode %s%s: %T has no protobuf encoding", t.shown.Prefix, e.Key, obj)
+	}
+	if err := p.Unmarshal(t.kept); err != nil {
+		return nil, fmt.Errorf("decode %s%s: %w", t.shown.Prefix, e.Key, err)
+	}
+	return obj, nil
 }
 
 // bookmarkTable is the table of an empty object. The end of the initial events

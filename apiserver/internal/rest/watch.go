@@ -244,8 +244,7 @@ func (s *watchStream) send(c *watchcache.Change) error {
 	if s.q.form.as == "Table" {
 		frame, err = s.frame(typ, entry)
 	} else {
-		version := res.GroupVersion().String()
-		frame, err = c.Frame(typ+";"+s.q.form.key()+";"+version, func() ([]byte, error) { return s.frame(typ, entry) })
+		frame, err = c.Frame(typ+";"+s.q.form.key()+";"+res.apiVersion, func() ([]byte, error) { return s.frame(typ, entry) })
 	}
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ var ErrNotProtobuf = errors.New("provided data does not appear to be a protobuf 
 // IsProtobuf says whether data starts with the magic.
 func IsProtobuf(data []byte) bool { return bytes.HasPrefix(data, []byte(Magic)) }
 
-// SplitEnvelope takes a stored or received protobuf object apart. raw aliases data; contentType is empty for a
+// SplitEnvelope takes a stored or received protobuf object apart. All that it returns aliases data; contentType is empty for a
 // protobuf message and names the format of raw otherwise. Data without the magic gives ErrNotProtobuf.
 func SplitEnvelope(data []byte) (apiVersion, kind string, raw []byte, contentType string, err error) {
 	if !IsProtobuf(data) {
@@ -27,9 +27,9 @@ func SplitEnvelope(data []byte) (apiVersion, kind string, raw []byte, contentTyp
 			return eachBytes(v, func(num int32, v []byte) error {
 				switch num {
 				case 1:
-					apiVersion = string(v)
+					apiVersion = alias(v)
 				case 2:
-					kind = string(v)
+					kind = alias(v)
 				}
 				return nil
 			})
@@ -40,7 +40,7 @@ func SplitEnvelope(data []byte) (apiVersion, kind string, raw []byte, contentTyp
 				return fmt.Errorf("content encoding %q is not supported", v)
 			}
 		case 4:
-			contentType = string(v)
+			contentType = alias(v)
 		}
 		return nil
 	})

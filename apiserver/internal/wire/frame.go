@@ -80,14 +80,19 @@ const partialList = "PartialObjectMetadataList"
 func WriteJSONList(w io.Writer, apiVersion, kind string, meta ListMeta, n int,
 	appendItem func(dst []byte, i int) ([]byte, error),
 ) error {
-	buf := make([]byte, 0, 2*chunk)
-	buf = AppendJSONListHead(buf, apiVersion, kind, meta)
+	head := AppendJSONListHead(make([]byte, 0, 2*chunk), apiVersion, kind, meta)
 	if n == 0 && kind == partialList {
 		// Upstream's list of metadata has no items, not an empty list of them.
-		buf = append(bytes.TrimSuffix(buf, []byte("[")), "null}\n"...)
-		_, err := w.Write(buf)
+		_, err := w.Write(append(bytes.TrimSuffix(head, []byte("[")), "null}\n"...))
 		return err
 	}
+	return WriteJSONItems(w, head, n, appendItem)
+}
+
+// WriteJSONItems writes in chunks an object whose last member is a list of n items: head up to and including the bracket that opens it, the items, and
+// what closes both, with a newline.
+func WriteJSONItems(w io.Writer, head []byte, n int, appendItem func(dst []byte, i int) ([]byte, error)) error {
+	buf := head
 	for i := range n {
 		if i > 0 {
 			buf = append(buf, ',')

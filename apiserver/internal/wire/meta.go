@@ -52,6 +52,42 @@ func ScanObjectMeta(raw []byte) (Meta, error) {
 	return m, nil
 }
 
+// Labels are the labels of a protobuf message (the bytes inside the envelope), which each look-up reads anew: cheaper than ScanMeta for a selector. What
+// cannot be read has no labels.
+type Labels []byte
+
+// Lookup returns the value of a label and whether it is there.
+func (l Labels) Lookup(key string) (string, bool) {
+	var val string
+	var found bool
+	_ = eachBytes(l, func(num int32, meta []byte) error {
+		if num != metadataField {
+			return nil
+		}
+		return eachBytes(meta, func(num int32, pair []byte) error {
+			if num == labelsField {
+				if k, v := scanPair(pair); k == key {
+					val, found = v, true
+				}
+			}
+			return nil
+		})
+	})
+	return val, found
+}
+
+// Has says whether a label is there.
+func (l Labels) Has(key string) bool { _, ok := l.Lookup(key); return ok }
+
+// Get returns the value of a label, empty where it is not there.
+func (l Labels) Get(key string) string { v, _ := l.Lookup(key); return v }
+
+// Numbers of the field ObjectMeta in every object, and of the labels in it.
+const (
+	metadataField = 1
+	labelsField   = 11
+)
+
 func (m *Meta) scan(b []byte) error {
 	for i := 0; i < len(b); {
 		num, wire, next, err := tag(b, i, len(b))
