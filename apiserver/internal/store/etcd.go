@@ -109,6 +109,9 @@ func embedConfig(cfg EmbeddedConfig, log *zap.Logger) (*embed.Config, error) {
 		// part of this time before it elects itself. It is longer than two
 		// heartbeats of the members that may join it.
 		ec.TickMs, ec.ElectionMs = 50, 250
+		// Entries that are applied are kept in memory for members that are
+		// behind: one that joins gets a snapshot, and these after it.
+		ec.SnapshotCatchUpEntries = 500
 	}
 	var err error
 	parse := func(raw string) []url.URL {
