@@ -117,7 +117,12 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if s.scheme, err = resource.NewScheme(); err != nil {
 		return err
 	}
-	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: rest.StoredJSON(s.scheme, cfg.Etcd.Prefix)}, client)
+	s.kinds = resource.Kinds()
+	transformer, encryption, err := s.transformer()
+	if err != nil {
+		return err
+	}
+	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: transformer}, client)
 	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
 	srv, err := s.wire(ctx)
 	if err != nil {
@@ -135,6 +140,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
 		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})
+	}
+	if encryption != nil {
+		parts = append(parts, process.Part{Name: "encryption", Run: encryption.Run})
 	}
 	return process.Run(ctx, log, parts...)
 }
@@ -174,7 +182,6 @@ func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*clien
 
 // wire builds everything and starts nothing.
 func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
-	s.kinds = resource.Kinds()
 	s.local = &local{scheme: s.scheme, kinds: map[schema.GroupVersionKind]schema.GroupVersionResource{}}
 	for _, k := range s.kinds {
 		s.local.kinds[k.GroupVersionKind] = k.GVR()

@@ -36,6 +36,9 @@ type Config struct {
 	ExternalHostname string
 
 	Etcd Etcd
+	// EncryptionConfig is the file of the encryption at rest, empty for none.
+	EncryptionConfig string
+	ReloadEncryption bool
 
 	ClientCAFile         string
 	TokenAuthFile        string

@@ -44,6 +44,8 @@ func (c *Config) addEtcd(set *options.Set) {
 	fs.StringVar(&e.CertFile, "etcd-certfile", "", "client certificate for etcd")
 	fs.StringVar(&e.KeyFile, "etcd-keyfile", "", "client key for etcd")
 	fs.StringVar(&e.Prefix, "etcd-prefix", e.Prefix, "prefix of every key in etcd")
+	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file with the EncryptionConfiguration: which resources are encrypted in etcd, and by what")
+	fs.BoolVar(&c.ReloadEncryption, "encryption-provider-config-automatic-reload", false, "take over changes of the encryption configuration while running")
 	fs.DurationVar(&e.CompactionInterval, "etcd-compaction-interval", e.CompactionInterval, "time between compactions; 0 never compacts")
 	fs.StringVar(&e.DataDir, "etcd-data-dir", e.DataDir, "embedded etcd: data folder")
 	fs.StringVar(&e.Name, "etcd-name", e.Name, "embedded etcd: name of this member")
@@ -121,7 +123,7 @@ type inertFlags struct{ text, bools []string }
 // nothing would be unsafe, so that giving one is an error.
 func refused() []string {
 	return []string{
-		"encryption-provider-config", "authentication-config", "authentication-token-webhook-config-file", "authorization-config",
+		"authentication-config", "authentication-token-webhook-config-file", "authorization-config",
 		"authorization-webhook-config-file", "authorization-policy-file", "oidc-issuer-url", "admission-control-config-file",
 		"audit-policy-file", "audit-log-path", "audit-webhook-config-file", "service-account-signing-endpoint",
 	}
@@ -152,7 +154,7 @@ func inert() map[string]inertFlags {
 				"authentication-token-webhook-cache-ttl", "authentication-token-webhook-version", "authorization-webhook-cache-authorized-ttl", "authorization-webhook-cache-unauthorized-ttl",
 				"authorization-webhook-version", "admission-control",
 			},
-			bools: []string{"audit-log-batch-throttle-enable", "audit-log-compress", "audit-log-truncate-enabled", "audit-webhook-batch-throttle-enable", "audit-webhook-truncate-enabled", "encryption-provider-config-automatic-reload"},
+			bools: []string{"audit-log-batch-throttle-enable", "audit-log-compress", "audit-log-truncate-enabled", "audit-webhook-batch-throttle-enable", "audit-webhook-truncate-enabled"},
 		},
 		"requests in flight are bounded by number": {
 			bools: []string{"enable-priority-and-fairness"},

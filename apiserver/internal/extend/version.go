@@ -124,7 +124,7 @@ func (v *version) coerce(u *unstructured.Unstructured, how coercion) ([]string, 
 		return nil, fieldErr
 	}
 	unknown = append(unknown, paths...)
-	if how.stored && meta.Generation == 0 {
+	if how.stored && found && meta.Generation == 0 {
 		meta.Generation = 1
 	}
 	u.SetKind(kind)

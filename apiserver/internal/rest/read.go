@@ -35,7 +35,7 @@ func (a *API) fetch(ctx context.Context, res *Resource, key, resourceVersion str
 		if err != nil {
 			return nil, err
 		}
-		return &watchcache.Entry{Key: key, Value: it.Value, Rev: it.Rev}, nil
+		return &watchcache.Entry{Key: key, Value: it.Value, Rev: it.Rev, Stale: it.Stale}, nil
 	}
 	rev, err := parseRevision(resourceVersion)
 	if err != nil {
@@ -203,6 +203,9 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if err := readable(q.res, entries); err != nil {
+		return err
+	}
 	if q.form.as != "Table" {
 		writeWarnings(w, q.warnings)
 	}
@@ -213,6 +216,18 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 		return notAcceptable()
 	}
 	return a.writeList(w, q, entries, meta)
+}
+
+// readable is an error where a value is not of the store's encoding, such as
+// one that could not be decrypted: a list is whole or it is not answered.
+func readable(res *Resource, entries []*watchcache.Entry) error {
+	for _, e := range entries {
+		if wire.IsProtobuf(e.Value) || res.codec != nil && len(e.Value) > 0 && e.Value[0] == '{' {
+			continue
+		}
+		return apierrors.NewInternalError(fmt.Errorf("unable to read key %q: its value is not of the store's encoding", res.Prefix+e.Key))
+	}
+	return nil
 }
 
 // collect finds the objects of a list.

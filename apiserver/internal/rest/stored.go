@@ -40,7 +40,12 @@ func StoredJSON(scheme *runtime.Scheme, prefix string) store.Transformer {
 // FromStorage implements store.Transformer. What is no JSON of a known kind,
 // such as an object of a definition, stays as it is, and so does what cannot be
 // read: who asks for the object is told, and the others are served.
-func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]byte, error) {
+func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]byte, bool, error) {
+	data, err := s.protobuf(key, data)
+	return data, false, err
+}
+
+func (s *storedJSON) protobuf(key string, data []byte) ([]byte, error) {
 	if len(data) == 0 || data[0] != '{' {
 		return data, nil
 	}

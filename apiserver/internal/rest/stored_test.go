@@ -37,17 +37,17 @@ func TestStoredJSON(t *testing.T) {
 	if err != nil || string(stored) != text {
 		t.Errorf("a definition is stored as %q, %v; want %q", stored, err, text)
 	}
-	back, err := s.FromStorage(t.Context(), crd, stored)
+	back, _, err := s.FromStorage(t.Context(), crd, stored)
 	if err != nil || string(back) != proto {
 		t.Errorf("a definition is read back as %q, %v; want %q", back, err, proto)
 	}
-	read, err := s.FromStorage(t.Context(), "/registry/configmaps/x/a", []byte(config))
+	read, _, err := s.FromStorage(t.Context(), "/registry/configmaps/x/a", []byte(config))
 	if err != nil || !wire.IsProtobuf(read) {
 		t.Errorf("JSON of a kind with a Go type is read as %q, %v", read, err)
 	}
 	const beta = `{"kind":"CustomResourceDefinition","apiVersion":"apiextensions.k8s.io/v1beta1","metadata":{"name":"foos.example.com"},"spec":{"group":"example.com","version":"v1",` +
 		`"names":{"plural":"foos","kind":"Foo"},"scope":"Namespaced","validation":{"openAPIV3Schema":{"type":"object"}},"versions":[{"name":"v1","served":true,"storage":true}]}}`
-	converted, err := s.FromStorage(t.Context(), crd, []byte(beta))
+	converted, _, err := s.FromStorage(t.Context(), crd, []byte(beta))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestStoredJSON(t *testing.T) {
 		t.Errorf("its versions: %+v", v)
 	}
 	for _, same := range []string{custom, "", "{", `{"kind":"ConfigMap","apiVersion":"v1","data":[]}`, string(read)} {
-		if got, err := s.FromStorage(t.Context(), "/registry/x/y/a", []byte(same)); err != nil || string(got) != same {
+		if got, _, err := s.FromStorage(t.Context(), "/registry/x/y/a", []byte(same)); err != nil || string(got) != same {
 			t.Errorf("%q is read as %q, %v", same, got, err)
 		}
 	}

@@ -327,7 +327,7 @@ func (a *API) guaranteed(q *request, sub string, dry bool, f change) (e *watchca
 		if conflict.Current == nil {
 			current, cached = nil, false
 		} else {
-			current, cached = &watchcache.Entry{Key: key, Value: conflict.Current.Value, Rev: conflict.Current.Rev}, false
+			current, cached = &watchcache.Entry{Key: key, Value: conflict.Current.Value, Rev: conflict.Current.Rev, Stale: conflict.Current.Stale}, false
 		}
 		if try >= maxUpdateTries {
 			return nil, false, q.conflict()
@@ -536,7 +536,7 @@ func (a *API) commitUpdate(q *request, sub string, at *admission.Attributes, obj
 			a.deps.Hooks.AfterDelete(q.ctx(), k, obj)
 		}
 		return e, err
-	case bytes.Equal(value, current.Value):
+	case bytes.Equal(value, current.Value) && !current.Stale:
 		return current, nil
 	}
 	e.Rev, err = a.deps.Store.Update(q.ctx(), k.Prefix+current.Key, value, current.Rev, a.ttl(k))

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -43,23 +44,49 @@ type Item struct {
 	Value []byte
 	// Rev is the revision of the last write to the key.
 	Rev int64
+	// Stale is whether the value is to be written again though it is the same.
+	Stale bool
 }
 
 // Transformer turns stored values into what the process works with, and back:
 // encryption at rest. The key authenticates the value.
 type Transformer interface {
-	FromStorage(ctx context.Context, key string, data []byte) ([]byte, error)
+	// FromStorage also says whether the value is stale: stored in another way
+	// than ToStorage stores it now, so that it is to be written again.
+	FromStorage(ctx context.Context, key string, data []byte) (value []byte, stale bool, err error)
 	ToStorage(ctx context.Context, key string, data []byte) ([]byte, error)
 }
 
 // identity stores values as they are.
 type identity struct{}
 
-func (identity) FromStorage(_ context.Context, _ string, data []byte) ([]byte, error) {
-	return data, nil
+func (identity) FromStorage(_ context.Context, _ string, data []byte) ([]byte, bool, error) {
+	return data, false, nil
 }
 
 func (identity) ToStorage(_ context.Context, _ string, data []byte) ([]byte, error) { return data, nil }
+
+// Chain is two transformers: what is stored goes through Outer, then Inner.
+type Chain struct{ Outer, Inner Transformer }
+
+// FromStorage implements Transformer.
+func (c Chain) FromStorage(ctx context.Context, key string, data []byte) ([]byte, bool, error) {
+	data, outer, err := c.Outer.FromStorage(ctx, key, data)
+	if err != nil {
+		return nil, false, err
+	}
+	data, inner, err := c.Inner.FromStorage(ctx, key, data)
+	return data, outer || inner, err
+}
+
+// ToStorage implements Transformer.
+func (c Chain) ToStorage(ctx context.Context, key string, data []byte) ([]byte, error) {
+	data, err := c.Inner.ToStorage(ctx, key, data)
+	if err != nil {
+		return nil, err
+	}
+	return c.Outer.ToStorage(ctx, key, data)
+}
 
 // Config shapes a store.
 type Config struct {
@@ -101,11 +128,11 @@ func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 	if len(resp.Kvs) == 0 {
 		return Item{}, resp.Header.Revision, ErrNotFound
 	}
-	value, err := s.transformer.FromStorage(ctx, s.prefix+key, resp.Kvs[0].Value)
+	value, stale, err := s.transformer.FromStorage(ctx, s.prefix+key, resp.Kvs[0].Value)
 	if err != nil {
-		return Item{}, 0, fmt.Errorf("get %s: %w", key, err)
+		return Item{}, 0, err
 	}
-	return Item{Key: key, Value: value, Rev: resp.Kvs[0].ModRevision}, resp.Header.Revision, nil
+	return Item{Key: key, Value: value, Rev: resp.Kvs[0].ModRevision, Stale: stale}, resp.Header.Revision, nil
 }
 
 // Create writes a key that must not exist, ErrExists where it does. A ttl
@@ -167,11 +194,11 @@ func (s *Store) guarded(ctx context.Context, key string, rev int64, op clientv3.
 	}
 	conflict := &Conflict{Revision: resp.Header.Revision}
 	if kvs := resp.Responses[0].GetResponseRange().GetKvs(); len(kvs) == 1 {
-		value, err := s.transformer.FromStorage(ctx, s.prefix+key, kvs[0].Value)
+		value, stale, err := s.transformer.FromStorage(ctx, s.prefix+key, kvs[0].Value)
 		if err != nil {
 			return 0, fmt.Errorf("read %s after a conflict: %w", key, err)
 		}
-		conflict.Current = &Item{Key: key, Value: value, Rev: kvs[0].ModRevision}
+		conflict.Current = &Item{Key: key, Value: value, Rev: kvs[0].ModRevision, Stale: stale}
 	}
 	return 0, conflict
 }
@@ -213,11 +240,7 @@ func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64
 		page.Revision = rev
 	}
 	for _, kv := range resp.Kvs {
-		value, err := s.transformer.FromStorage(ctx, string(kv.Key), kv.Value)
-		if err != nil {
-			return Page{}, fmt.Errorf("list %s: %w", prefix, err)
-		}
-		page.Items = append(page.Items, Item{Key: string(kv.Key[len(s.prefix):]), Value: value, Rev: kv.ModRevision})
+		page.Items = append(page.Items, s.item(ctx, kv))
 	}
 	return page, nil
 }
@@ -256,33 +279,36 @@ func (s *Store) Stream(ctx context.Context, after int64, apply func(events []Eve
 		if resp.Created {
 			continue
 		}
-		events, err := s.decode(ctx, resp.Events)
-		if err != nil {
-			return err
-		}
-		apply(events, resp.Header.Revision)
+		apply(s.decode(ctx, resp.Events), resp.Header.Revision)
 	}
 	return ctx.Err()
 }
 
-func (s *Store) decode(ctx context.Context, in []*clientv3.Event) ([]Event, error) {
+// item is what the store holds of a key. A value that cannot be transformed is
+// left as it is stored: who asks for the object is told, and the others are
+// served.
+func (s *Store) item(ctx context.Context, kv *mvccpb.KeyValue) Item {
+	it := Item{Key: string(kv.Key[len(s.prefix):]), Value: kv.Value, Rev: kv.ModRevision}
+	if value, stale, err := s.transformer.FromStorage(ctx, string(kv.Key), kv.Value); err == nil {
+		it.Value, it.Stale = value, stale
+	}
+	return it
+}
+
+func (s *Store) decode(ctx context.Context, in []*clientv3.Event) []Event {
 	out := make([]Event, 0, len(in))
 	prefix := []byte(s.prefix + "/")
 	for _, e := range in {
 		if !bytes.HasPrefix(e.Kv.Key, prefix) {
 			continue
 		}
-		ev := Event{Item: Item{Key: string(e.Kv.Key[len(s.prefix):]), Rev: e.Kv.ModRevision}, Deleted: e.Type == clientv3.EventTypeDelete}
-		if !ev.Deleted {
-			value, err := s.transformer.FromStorage(ctx, string(e.Kv.Key), e.Kv.Value)
-			if err != nil {
-				return nil, fmt.Errorf("watch: %w", err)
-			}
-			ev.Value = value
+		if e.Type == clientv3.EventTypeDelete {
+			out = append(out, Event{Item: Item{Key: string(e.Kv.Key[len(s.prefix):]), Rev: e.Kv.ModRevision}, Deleted: true})
+			continue
 		}
-		out = append(out, ev)
+		out = append(out, Event{Item: s.item(ctx, e.Kv)})
 	}
-	return out, nil
+	return out
 }
 
 // Keys of the compaction record, shared with upstream's API servers so that

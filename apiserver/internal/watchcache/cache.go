@@ -17,6 +17,8 @@ type Entry struct {
 	Value []byte
 	// Rev is the revision of the last write.
 	Rev int64
+	// Stale is whether the store wants the value written again, see store.Item.
+	Stale bool
 }
 
 // ChangeType is what happened to an object.
@@ -222,13 +224,13 @@ func (c *Cache) detach() {
 }
 
 // apply takes one change and hands it to the watchers it may concern.
-func (c *Cache) apply(key string, value []byte, rev int64, deleted bool) {
+func (c *Cache) apply(e *Entry, deleted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = rev
-	r := record{entry: &Entry{Key: key, Value: value, Rev: rev}}
+	c.last = e.Rev
+	r := record{entry: e}
 	if deleted {
-		prev, ok := c.tree.Delete(&Entry{Key: key})
+		prev, ok := c.tree.Delete(&Entry{Key: e.Key})
 		if !ok {
 			return
 		}

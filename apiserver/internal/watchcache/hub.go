@@ -220,7 +220,7 @@ func (h *Hub) read(ctx context.Context, prefix string, rev int64) ([]*Entry, err
 			return nil, err
 		}
 		for _, it := range page.Items {
-			out = append(out, &Entry{Key: strings.TrimPrefix(it.Key, prefix), Value: it.Value, Rev: it.Rev})
+			out = append(out, &Entry{Key: strings.TrimPrefix(it.Key, prefix), Value: it.Value, Rev: it.Rev, Stale: it.Stale})
 		}
 		if !page.More || len(page.Items) == 0 {
 			return out, nil
@@ -237,7 +237,7 @@ func (h *Hub) dispatch(events []store.Event, rev int64) {
 	for _, e := range events {
 		for _, c := range h.caches[firstSegment(e.Key)] {
 			if key, ok := strings.CutPrefix(e.Key, c.cfg.Prefix); ok {
-				c.apply(key, e.Value, e.Rev, e.Deleted)
+				c.apply(&Entry{Key: key, Value: e.Value, Rev: e.Rev, Stale: e.Stale}, e.Deleted)
 			}
 		}
 	}
