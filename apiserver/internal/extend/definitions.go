@@ -186,6 +186,8 @@ func (d *Definitions) reconcile(ctx context.Context, g *errgroup.Group, name str
 	status := crd.PlanStatus(def, d.taken(def.Spec.Group, name), now())
 	d.hold(def, status.AcceptedNames)
 	wasStatus := def.Status
+	// From here on others share def: what the client writes, and decodes its
+	// answer into, is a copy.
 	def.Status = status
 	var changed bool
 	if crd.Served(&status) {
@@ -200,13 +202,13 @@ func (d *Definitions) reconcile(ctx context.Context, g *errgroup.Group, name str
 		changed = d.uninstall(name)
 	}
 	if def.DeletionTimestamp != nil && slices.Contains(def.Finalizers, apiextensionsv1.CustomResourceCleanupFinalizer) {
-		d.finalize(ctx, g, def)
+		d.finalize(ctx, g, def.DeepCopy())
 		return changed, nil
 	}
 	if apiequality.Semantic.DeepEqual(wasStatus, status) {
 		return changed, nil
 	}
-	err = d.deps.Client.UpdateStatus(ctx, def)
+	err = d.deps.Client.UpdateStatus(ctx, def.DeepCopy())
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		// It changed meanwhile, and is looked at again.
 		return changed, nil

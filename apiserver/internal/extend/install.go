@@ -31,8 +31,6 @@ func (d *Definitions) install(ctx context.Context, def *apiextensionsv1.CustomRe
 	if old != nil && old.uid == def.UID && old.generation == def.Generation && old.closed == closed && apiequality.Semantic.DeepEqual(old.names, def.Status.AcceptedNames) {
 		return false, nil
 	}
-	// What is served outlives def, which an update of its status is decoded into.
-	def = def.DeepCopy()
 	n, err := d.describe(def)
 	if err != nil {
 		return false, err
