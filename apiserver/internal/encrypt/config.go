@@ -111,13 +111,13 @@ func providersOf(list []apiserver.ProviderConfiguration) ([]provider, error) {
 	return out, nil
 }
 
-func appendKeys(out []provider, name string, keys []apiserver.Key, make func(secret []byte) (box, error)) ([]provider, error) {
+func appendKeys(out []provider, name string, keys []apiserver.Key, newBox func(secret []byte) (box, error)) ([]provider, error) {
 	for i, k := range keys {
 		secret, err := base64.StdEncoding.DecodeString(k.Secret)
 		if err != nil {
 			return nil, fmt.Errorf("%s.keys[%d]: %w", name, i, err)
 		}
-		b, err := make(secret)
+		b, err := newBox(secret)
 		if err != nil {
 			return nil, fmt.Errorf("%s.keys[%d]: %w", name, i, err)
 		}

@@ -169,11 +169,11 @@ const noRows = "null}"
 
 // rows are the rows of the entries in the order of the table.
 func (t *tableWriter) rows(entries []*watchcache.Entry) ([]tableRow, error) {
-	out := make([]tableRow, len(entries))
-	for i, e := range entries {
-		out[i].entry = e
-	}
+	out := make([]tableRow, 0, len(entries))
 	if t.q.info.Verb != "list" || t.shown.Strategy.ListRows == nil {
+		for _, e := range entries {
+			out = append(out, tableRow{entry: e})
+		}
 		return out, nil
 	}
 	objs := make([]runtime.Object, len(entries))
@@ -183,7 +183,6 @@ func (t *tableWriter) rows(entries []*watchcache.Entry) ([]tableRow, error) {
 			return nil, err
 		}
 	}
-	out = out[:0]
 	for _, r := range t.shown.Strategy.ListRows(objs) {
 		out = append(out, tableRow{entry: entries[r.Index], obj: objs[r.Index], cells: r.Cells})
 	}

@@ -39,13 +39,16 @@ func (r *runtime) Containers(context.Context, string) ([]cri.ContainerInfo, erro
 }
 
 func (r *runtime) Events(ctx context.Context, opened func(), f func(string)) error {
-	if r.events == nil {
+	r.mu.Lock()
+	events := r.events
+	r.mu.Unlock()
+	if events == nil {
 		return cri.ErrNoEvents
 	}
 	opened()
 	for {
 		select {
-		case uid, ok := <-r.events:
+		case uid, ok := <-events:
 			if !ok {
 				return errors.New("stream broke")
 			}
@@ -54,6 +57,13 @@ func (r *runtime) Events(ctx context.Context, opened func(), f func(string)) err
 			return ctx.Err()
 		}
 	}
+}
+
+// listed is how often it was listed.
+func (r *runtime) listed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lists
 }
 
 func (r *runtime) set(f func()) {
@@ -108,8 +118,8 @@ func TestWithoutEvents(t *testing.T) {
 		r.set(func() { r.state = podstate.Exited })
 		time.Sleep(time.Second)
 		expect(t, "a container exited", woken(), "u")
-		if r.lists < 6 {
-			t.Errorf("listed %d times in 6 s, want every second", r.lists)
+		if n := r.listed(); n < 6 {
+			t.Errorf("listed %d times in 6 s, want every second", n)
 		}
 	})
 }
@@ -122,8 +132,8 @@ func TestWithEvents(t *testing.T) {
 		r.events <- "v"
 		expect(t, "an event", woken(), "v")
 		time.Sleep(25 * time.Second)
-		if r.lists > 3 {
-			t.Errorf("listed %d times in 25 s although there are events", r.lists)
+		if n := r.listed(); n > 3 {
+			t.Errorf("listed %d times in 25 s although there are events", n)
 		}
 		r.set(func() { r.state = podstate.Exited }) // and its event is lost
 		time.Sleep(35 * time.Second)
@@ -131,10 +141,10 @@ func TestWithEvents(t *testing.T) {
 		close(r.events)
 		synctest.Wait()
 		r.set(func() { r.events = nil })
-		before := r.lists
+		before := r.listed()
 		time.Sleep(time.Minute)
-		if r.lists-before < 25 {
-			t.Errorf("listed %d times in a minute after the stream broke", r.lists-before)
+		if n := r.listed() - before; n < 25 {
+			t.Errorf("listed %d times in a minute after the stream broke", n)
 		}
 	})
 }
