@@ -20,10 +20,10 @@ const (
 	managedAlways = "true"
 )
 
-// priority is upstream's for a version's group, and for the version in it.
-func priority(gv schema.GroupVersion) (group, version int32) {
+// Priority is upstream's for a version's group, and for the version in it.
+func Priority(gv schema.GroupVersion) (group, version int32) {
 	groups := map[string]int32{
-		"": 18000, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600, "apps": 17800, "autoscaling": 17500,
+		apiregistrationv1.GroupName: 20000, "": 18000, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600, "apps": 17800, "autoscaling": 17500,
 		"batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100, "rbac.authorization.k8s.io": 17000,
 		"storage.k8s.io": 16800, "apiextensions.k8s.io": 16700, "admissionregistration.k8s.io": 16700, "scheduling.k8s.io": 16600,
 		"coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200, "flowcontrol.apiserver.k8s.io": 16100,
@@ -76,7 +76,7 @@ func (a *Aggregator) registerLocal(ctx context.Context) error {
 		if custom {
 			label = managedAlways
 		}
-		group, version := priority(gv)
+		group, version := Priority(gv)
 		s := &apiregistrationv1.APIService{
 			ObjectMeta: metav1.ObjectMeta{Name: gv.Version + "." + gv.Group, Labels: map[string]string{managed: label}},
 			Spec:       apiregistrationv1.APIServiceSpec{Group: gv.Group, Version: gv.Version, GroupPriorityMinimum: group, VersionPriority: version},

@@ -7,6 +7,8 @@
 package discovery
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
@@ -14,6 +16,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -113,6 +116,27 @@ func (d *Discovery) collect() {
 	for _, r := range d.remote {
 		add(r.GroupVersion, r.Resources...)
 	}
+	d.order()
+}
+
+// order is upstream's: groups by the priority of their APIServices, resources
+// by name.
+func (d *Discovery) order() {
+	priority := map[string]int32{}
+	for _, g := range d.groups {
+		priority[g.name], _ = aggregate.Priority(schema.GroupVersion{Group: g.name, Version: g.versions[0].name})
+	}
+	for _, r := range d.remote {
+		priority[r.GroupVersion.Group] = max(priority[r.GroupVersion.Group], r.GroupPriority)
+	}
+	slices.SortStableFunc(d.groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(priority[b.name], priority[a.name]), cmp.Compare(a.name, b.name))
+	})
+	for _, g := range d.groups {
+		for _, v := range g.versions {
+			slices.SortStableFunc(v.resources, func(a, b metav1.APIResource) int { return cmp.Compare(a.Name, b.Name) })
+		}
+	}
 }
 
 func (d *Discovery) version(gv schema.GroupVersion) *version {
@@ -159,7 +183,7 @@ func entries(k *resource.Kind) []metav1.APIResource {
 // storageHash tells clients when the storage version changed.
 func storageHash(k *resource.Kind) string {
 	gvk := k.StoredGVK()
-	sum := sha512.Sum512([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
+	sum := sha256.Sum256([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 

@@ -34,6 +34,10 @@ func daemonSet() Strategy {
 				set(&d.Spec.UpdateStrategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
 			}
 			set(&d.Spec.RevisionHistoryLimit, 10)
+			// Whoever writes a daemon set owns the annotation in which it is a field no more.
+			if _, ok := d.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok {
+				templateGeneration(d, 0)
+			}
 		}),
 		PrepareCreate: typed(func(d *appsv1.DaemonSet) {
 			d.Status = appsv1.DaemonSetStatus{}
@@ -170,6 +174,10 @@ func job() Strategy {
 		Default: typed(func(j *batchv1.Job) {
 			defaultJobSpec(&j.Spec)
 			set(&j.Spec.ManualSelector, false)
+			// The very map, as upstream has it: labels that the template gets for its selector are the job's too.
+			if len(j.Labels) == 0 {
+				j.Labels = j.Spec.Template.Labels
+			}
 		}),
 		PrepareCreate: typed(func(j *batchv1.Job) {
 			j.Status = batchv1.JobStatus{}
@@ -291,7 +299,7 @@ func autoscalerV1() Strategy {
 
 func disruptionBudget() Strategy {
 	return Strategy{
-		Validate: checked(validateBudget), ValidateStatus: checked2(validateBudgetStatus),
+		Validate: checked(validateBudget), ValidateStatus: checked2(validateBudgetStatus), ValidName: segmentName,
 		Unconditional: true, Generation: true,
 		PrepareCreate: typed(func(p *policyv1.PodDisruptionBudget) { p.Status = policyv1.PodDisruptionBudgetStatus{} }),
 	}

@@ -25,7 +25,7 @@ func endpoints() Strategy {
 
 func event() Strategy {
 	return Strategy{
-		Validate:      checked(validateEvent),
+		Validate: checked(validateEvent), ValidName: segmentName,
 		Unconditional: true, CreateOnUpdate: true,
 		FieldNames: []string{
 			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",

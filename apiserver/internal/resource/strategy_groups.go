@@ -105,25 +105,25 @@ func defaultPolicyPorts(ports []networkingv1.NetworkPolicyPort) {
 	}
 }
 
-func rbacName(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
+func segmentName(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
 
 func role() Strategy {
-	return Strategy{Validate: checked(validateRole), Unconditional: true, ValidName: rbacName}
+	return Strategy{Validate: checked(validateRole), Unconditional: true, ValidName: segmentName}
 }
 
 func clusterRole() Strategy {
-	return Strategy{Validate: checked(validateClusterRole), Unconditional: true, ValidName: rbacName}
+	return Strategy{Validate: checked(validateClusterRole), Unconditional: true, ValidName: segmentName}
 }
 
 func roleBinding() Strategy {
-	return Strategy{Validate: checked(validateRoleBinding), ValidateUpdate: checked2(validateRoleBindingUpdate), Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.RoleBinding) {
+	return Strategy{Validate: checked(validateRoleBinding), ValidateUpdate: checked2(validateRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.RoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}
 }
 
 func clusterRoleBinding() Strategy {
-	return Strategy{Validate: checked(validateClusterRoleBinding), ValidateUpdate: checked2(validateClusterRoleBindingUpdate), Unconditional: true, ValidName: rbacName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
+	return Strategy{Validate: checked(validateClusterRoleBinding), ValidateUpdate: checked2(validateClusterRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}

@@ -191,13 +191,13 @@ func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Obj
 	if k.Strategy.Validate != nil {
 		errs = append(errs, k.Strategy.Validate(obj)...)
 	}
+	if len(errs) > 0 {
+		return nil, invalidObject(k, m.GetName(), errs)
+	}
 	if k.Strategy.Warn != nil {
 		for _, text := range k.Strategy.Warn(obj, nil) {
 			q.warn(text)
 		}
-	}
-	if len(errs) > 0 {
-		return nil, invalidObject(k, m.GetName(), errs)
 	}
 	if err := a.admitValidate(q, at); err != nil {
 		return nil, err
