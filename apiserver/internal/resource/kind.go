@@ -6,6 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"flagship/apiserver/internal/wire"
 )
 
 // Kind is one resource at one served version.
@@ -92,6 +94,8 @@ type Strategy struct {
 	ListRows func(list []runtime.Object) []ListRow
 	// RowConditions are what a row says of its object besides the cells.
 	RowConditions func(obj runtime.Object) []v1.TableRowCondition
+	// Embedded are the objects within an object that are shown with their kind.
+	Embedded []wire.Embedded
 	// GraceSeconds is how long a deletion waits for the object's owner to end
 	// it, given what the client asked for (nil where it did not). A negative
 	// or nil answer deletes at once.

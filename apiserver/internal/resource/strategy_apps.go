@@ -2,6 +2,7 @@ package resource
 
 import (
 	"maps"
+	"reflect"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,6 +14,8 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"flagship/apiserver/internal/wire"
 )
 
 func controllerRevision() Strategy {
@@ -127,6 +130,7 @@ func statefulSet() Strategy {
 			}
 		}),
 		PrepareCreate: typed(func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} }),
+		Embedded:      []wire.Embedded{{Type: reflect.TypeFor[corev1.PersistentVolumeClaim](), APIVersion: "v1", Kind: "PersistentVolumeClaim"}},
 	}
 }
 

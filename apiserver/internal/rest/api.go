@@ -136,7 +136,7 @@ func (a *API) Add(k *resource.Kind, cache *watchcache.Cache) error {
 		return fmt.Errorf("serve %s: %w", k.GroupVersionKind, err)
 	}
 	if !r.converts {
-		if r.program, err = wire.Compile(reflect.TypeOf(obj).Elem()); err != nil {
+		if r.program, err = wire.Compile(reflect.TypeOf(obj).Elem(), k.Strategy.Embedded...); err != nil {
 			return fmt.Errorf("serve %s: compile transcoder: %w", k.GroupVersionKind, err)
 		}
 		if len(k.Strategy.RowFields) > 0 {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,5 +50,24 @@ func TestKeep(t *testing.T) {
 	}
 	if _, err := CompileKeep(reflect.TypeFor[corev1.Pod](), "spec.container.name"); err == nil {
 		t.Error("a path that is not there compiles")
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	s := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}}}
+	raw, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Compile(reflect.TypeFor[appsv1.StatefulSet](), Embedded{Type: reflect.TypeFor[corev1.PersistentVolumeClaim](), APIVersion: "v1", Kind: "PersistentVolumeClaim"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.AppendJSON(nil, "apps/v1", "StatefulSet", raw, "")
+	if want := `"volumeClaimTemplates":[{"kind":"PersistentVolumeClaim","apiVersion":"v1","metadata":{"name":"data"}`; err != nil || !strings.Contains(string(got), want) {
+		t.Errorf("%s, %v; want %s in it", got, err, want)
+	}
+	if _, err := Compile(reflect.TypeFor[corev1.Pod](), Embedded{Type: reflect.TypeFor[corev1.PersistentVolumeClaim]()}); err == nil {
+		t.Error("a pod embeds a claim")
 	}
 }

@@ -98,11 +98,19 @@ type message struct {
 	byNum  []int16 // field number → slot+1
 
 	objectMeta bool
+	// typeMeta are the members kind and apiVersion of an embedded object.
+	typeMeta []byte
+}
+
+// Embedded says what the objects of a type within another object are shown as: their kind has no protobuf encoding.
+type Embedded struct {
+	Type             reflect.Type
+	APIVersion, Kind string
 }
 
 // Compile builds the Program of a struct type whose fields carry `protobuf:` tags. It fails on a type that has no
 // faithful rendering, naming the field.
-func Compile(t reflect.Type) (*Program, error) {
+func Compile(t reflect.Type, embedded ...Embedded) (*Program, error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -113,6 +121,13 @@ func Compile(t reflect.Type) (*Program, error) {
 	root, err := c.message(t)
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", t, err)
+	}
+	for _, e := range embedded {
+		m := c.done[e.Type]
+		if m == nil {
+			return nil, fmt.Errorf("compile %s: it embeds no %s", t, e.Type)
+		}
+		m.typeMeta = fmt.Appendf(nil, `"kind":%q,"apiVersion":%q`, e.Kind, e.APIVersion)
 	}
 	return &Program{root: root}, nil
 }

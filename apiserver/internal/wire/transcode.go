@@ -200,6 +200,8 @@ func (t *transcoder) members(dst []byte, m *message, base, depth int) ([]byte, e
 		case f.card == typeMeta:
 			if depth == 0 {
 				dst = t.typeMeta(dst)
+			} else if m.typeMeta != nil {
+				dst = append(comma(dst), m.typeMeta...)
 			}
 			continue
 		case f.card == inlined:
