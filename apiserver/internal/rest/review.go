@@ -8,14 +8,12 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagship/apiserver/internal/authn"
-	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
 )
@@ -117,35 +115,49 @@ func (a *API) review(w http.ResponseWriter, q *request, want schema.GroupVersion
 	if err != nil {
 		return err
 	}
+	if err := a.answerReview(q, obj); err != nil {
+		return err
+	}
+	writeWarnings(w, q.warnings)
+	return WriteObject(w, q.http, http.StatusCreated, obj)
+}
+
+// answerReview checks a review and fills in its status.
+func (a *API) answerReview(q *request, obj runtime.Object) error {
 	switch r := obj.(type) {
 	case *authenticationv1.TokenReview:
+		if r.Spec.Token == "" {
+			return apierrors.NewBadRequest("token is required for TokenReview in authentication")
+		}
 		a.reviewToken(q, r)
 	case *authenticationv1.SelfSubjectReview:
-		r.CreationTimestamp = now()
+		r.ObjectMeta = metav1.ObjectMeta{CreationTimestamp: now()}
 		r.Status.UserInfo = userInfo(q.user)
 	case *authorizationv1.SubjectAccessReview:
-		if err := checkReview(r.Spec); err != nil {
+		if err := invalidReview(append(checkSubject(r.Spec), checkNoMetadata(r.ObjectMeta, false)...)); err != nil {
 			return err
 		}
 		r.Status = a.reviewAccess(q, userOf(r.Spec), r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	case *authorizationv1.LocalSubjectAccessReview:
-		if err := checkReview(r.Spec); err != nil {
+		if err := q.inNamespaceOf(&r.ObjectMeta); err != nil {
 			return err
 		}
-		if r.Spec.NonResourceAttributes != nil || r.Spec.ResourceAttributes.Namespace != q.info.Namespace {
-			return apierrors.NewBadRequest("spec.resourceAttributes.namespace must match the namespace of the request")
+		if err := invalidReview(checkLocalReview(r)); err != nil {
+			return err
 		}
 		r.Status = a.reviewAccess(q, userOf(r.Spec), r.Spec.ResourceAttributes, nil)
 	case *authorizationv1.SelfSubjectAccessReview:
-		if (r.Spec.ResourceAttributes == nil) == (r.Spec.NonResourceAttributes == nil) {
-			return apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+		if err := invalidReview(append(checkAsked(r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes), checkNoMetadata(r.ObjectMeta, false)...)); err != nil {
+			return err
 		}
 		r.Status = a.reviewAccess(q, q.user, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	case *authorizationv1.SelfSubjectRulesReview:
+		if r.Spec.Namespace == "" {
+			return apierrors.NewBadRequest("no namespace on request")
+		}
 		a.reviewRules(q, r)
 	}
-	writeWarnings(w, q.warnings)
-	return WriteObject(w, q.http, http.StatusCreated, obj)
+	return nil
 }
 
 func userInfo(u *authn.Identity) authenticationv1.UserInfo {
@@ -161,10 +173,6 @@ func userInfo(u *authn.Identity) authenticationv1.UserInfo {
 
 func (a *API) reviewToken(q *request, r *authenticationv1.TokenReview) {
 	r.Status = authenticationv1.TokenReviewStatus{}
-	if r.Spec.Token == "" {
-		r.Status.Error = "token is required for TokenReview in authentication"
-		return
-	}
 	id, ok, err := a.deps.Reviewer.ReviewToken(q.ctx(), r.Spec.Token, r.Spec.Audiences)
 	if err != nil {
 		r.Status.Error = err.Error()
@@ -177,16 +185,6 @@ func (a *API) reviewToken(q *request, r *authenticationv1.TokenReview) {
 	r.Status.Audiences = id.Audiences
 }
 
-func checkReview(s authorizationv1.SubjectAccessReviewSpec) error {
-	switch {
-	case (s.ResourceAttributes == nil) == (s.NonResourceAttributes == nil):
-		return apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
-	case s.User == "" && len(s.Groups) == 0:
-		return apierrors.NewBadRequest("at least one of user or group must be specified")
-	}
-	return nil
-}
-
 func userOf(s authorizationv1.SubjectAccessReviewSpec) *authn.Identity {
 	u := &authn.Identity{Name: s.User, UID: s.UID, Groups: s.Groups, Extra: make(map[string][]string, len(s.Extra))}
 	for k, v := range s.Extra {
@@ -195,31 +193,13 @@ func userOf(s authorizationv1.SubjectAccessReviewSpec) *authn.Identity {
 	return u
 }
 
-func (a *API) reviewAccess(q *request, u *authn.Identity, res *authorizationv1.ResourceAttributes, non *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
-	at := authz.Attributes{User: u}
-	if res != nil {
-		at.ResourceRequest, at.Verb, at.Namespace = true, res.Verb, res.Namespace
-		at.APIGroup, at.APIVersion = res.Group, res.Version
-		at.Resource, at.Subresource, at.Name = res.Resource, res.Subresource, res.Name
-	} else {
-		at.Verb, at.Path = non.Verb, non.Path
-	}
-	d, reason, err := a.deps.Reviewer.Authorize(q.ctx(), at)
-	s := authorizationv1.SubjectAccessReviewStatus{Allowed: d == authz.Allow, Denied: d == authz.Deny, Reason: reason}
-	if err != nil {
-		s.EvaluationError = err.Error()
-	}
-	return s
-}
-
 func (a *API) reviewRules(q *request, r *authorizationv1.SelfSubjectRulesReview) {
 	rules, err := a.deps.Reviewer.RulesFor(q.user, r.Spec.Namespace)
+	// Upstream's answer is a new object, without what was asked.
+	r.ObjectMeta, r.Spec = metav1.ObjectMeta{}, authorizationv1.SelfSubjectRulesReviewSpec{}
 	r.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
 	if err != nil {
 		r.Status.EvaluationError, r.Status.Incomplete = err.Error(), true
-	}
-	if q.user.InGroup(authn.PrivilegedGroup) {
-		rules = append(rules, rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
 	}
 	for _, rule := range rules {
 		if len(rule.Resources) > 0 {

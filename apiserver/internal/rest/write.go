@@ -134,19 +134,20 @@ func generateName(prefix string) string {
 }
 
 func (q *request) inNamespace(m metav1.Object) error {
-	want := ""
 	if q.res.Namespaced {
-		want = q.info.Namespace
+		return q.inNamespaceOf(m)
 	}
-	switch {
-	case m.GetNamespace() == "" || m.GetNamespace() == want:
-		m.SetNamespace(want)
-		return nil
-	case want == "":
-		m.SetNamespace("")
-		return nil
+	m.SetNamespace("")
+	return nil
+}
+
+// inNamespaceOf puts an object into the namespace of the request.
+func (q *request) inNamespaceOf(m metav1.Object) error {
+	if ns := m.GetNamespace(); ns != "" && ns != q.info.Namespace {
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
-	return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	m.SetNamespace(q.info.Namespace)
+	return nil
 }
 
 func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.Entry, error) {
