@@ -241,27 +241,27 @@ func keepDecisions(c, old *certificatesv1.CertificateSigningRequest) {
 }
 
 func mutatingPolicy() Strategy {
-	return Strategy{Validate: checked(mutatingExpressions), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
+	return Strategy{Validate: checked(validateMutatingPolicy), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}
 }
 
 func mutatingPolicyBinding() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
+	return Strategy{Validate: checked(validateMutatingBinding), Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
 		defaultMatch(b.Spec.MatchResources)
 	})}
 }
 
 func validatingPolicy() Strategy {
-	return Strategy{Validate: checked(validatingExpressions), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+	return Strategy{Validate: checked(validateValidatingPolicy), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}
 }
 
 func validatingPolicyBinding() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+	return Strategy{Validate: checked(validateValidatingBinding), Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 		defaultMatch(b.Spec.MatchResources)
 	})}
 }

@@ -100,19 +100,11 @@ func validatingExpressions(v *admissionregistrationv1.ValidatingAdmissionPolicy)
 	if e.scope == nil {
 		return e.list
 	}
-	if s.MatchConstraints == nil {
-		e.required(p.Child("matchConstraints"), "")
-	}
-	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
-		for _, name := range []string{"validations", "auditAnnotations"} {
-			e.required(p.Child(name), "validations or auditAnnotations must contain at least one item")
-		}
-	}
 	e.conditions(p.Child("matchConditions"), s.MatchConditions, o)
 	for i, x := range s.Validations {
 		at := p.Child("validations").Index(i)
 		e.compiled(at.Child("expression"), x.Expression, o, cel.BoolType)
-		if x.MessageExpression != "" {
+		if strings.TrimSpace(x.MessageExpression) != "" {
 			e.compiled(at.Child("messageExpression"), x.MessageExpression, expression.Options{Params: o.Params}, cel.StringType)
 		}
 	}
@@ -129,20 +121,14 @@ func mutatingExpressions(m *admissionregistrationv1.MutatingAdmissionPolicy) fie
 	if e.scope == nil {
 		return e.list
 	}
-	if s.MatchConstraints == nil {
-		e.required(p.Child("matchConstraints"), "")
-	}
-	if len(s.Mutations) == 0 {
-		e.required(p.Child("mutations"), "mutations must contain at least one item")
-	}
 	e.conditions(p.Child("matchConditions"), s.MatchConditions, o)
 	o.Patch = true
 	for i, x := range s.Mutations {
 		at := p.Child("mutations").Index(i)
 		switch {
-		case x.JSONPatch != nil:
+		case x.PatchType == admissionregistrationv1.PatchTypeJSONPatch && x.JSONPatch != nil:
 			e.compiled(at.Child("jsonPatch", "expression"), x.JSONPatch.Expression, o, cel.ListType(types.NewObjectType("JSONPatch")))
-		case x.ApplyConfiguration != nil:
+		case x.PatchType == admissionregistrationv1.PatchTypeApplyConfiguration && x.ApplyConfiguration != nil:
 			e.compiled(at.Child("applyConfiguration", "expression"), x.ApplyConfiguration.Expression, o, types.NewObjectType("Object"))
 		}
 	}
