@@ -444,6 +444,8 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 			s.api.ServeHTTP(w, r)
 		case r.URL.Path == "/":
 			root(w, r)
+		case strings.HasPrefix(r.URL.Path, "/api/"), strings.HasPrefix(r.URL.Path, "/apis/"):
+			s.api.NotFound(w, r)
 		default:
 			mux.ServeHTTP(w, r)
 		}

@@ -42,7 +42,7 @@ func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req 
 		errs = append(errs, field.Invalid(path, n, "may not specify a duration larger than 2^32 seconds"))
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), sa.Name, errs)
+		return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), "", errs)
 	}
 	spec := authn.TokenSpec{ServiceAccount: sa, Audiences: req.Spec.Audiences, ExpirationSeconds: *req.Spec.ExpirationSeconds}
 	if ref := req.Spec.BoundObjectRef; ref != nil {

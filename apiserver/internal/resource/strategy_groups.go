@@ -26,14 +26,16 @@ import (
 )
 
 func lease() Strategy {
-	return Strategy{Default: typed(func(l *coordinationv1.Lease) {
-		// Coordinated election is behind a gate that is off.
-		l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
-	}), Validate: checked(validateLease), CreateOnUpdate: true}
+	// Coordinated election is behind a gate that is off.
+	plain := func(l *coordinationv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil }
+	return Strategy{
+		PrepareCreate: typed(plain), PrepareUpdate: typed2(func(l, _ *coordinationv1.Lease) { plain(l) }),
+		Validate: checked(validateLease), CreateOnUpdate: true,
+	}
 }
 
 func endpointSlice() Strategy {
-	return Strategy{Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
+	return Strategy{Warn: warnEndpointSlice, Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
 		for i := range e.Ports {
 			set(&e.Ports[i].Name, "")
 			set(&e.Ports[i].Protocol, corev1.ProtocolTCP)

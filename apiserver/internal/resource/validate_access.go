@@ -15,6 +15,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -217,7 +218,7 @@ func validateLease(l *coordinationv1.Lease) field.ErrorList {
 
 func validateRuntimeClass(r *nodev1.RuntimeClass) field.ErrorList {
 	c := &checks{}
-	c.requiredOr(root("handler"), r.Handler, c.label)
+	c.requiredOr(root("handler"), r.Handler, func(p *field.Path, v string) { c.invalid(p, v, content.IsDNS1123Label(v)...) })
 	if r.Overhead != nil {
 		c.resources(&corev1.ResourceRequirements{Limits: r.Overhead.PodFixed}, nil, root("overhead"), c.containerResourceName)
 	}
@@ -240,6 +241,9 @@ func validateRuntimeClass(r *nodev1.RuntimeClass) field.ErrorList {
 
 func validateRuntimeClassUpdate(r, old *nodev1.RuntimeClass) field.ErrorList {
 	c := &checks{}
+	if r.Handler != old.Handler {
+		c.requiredOr(root("handler"), r.Handler, c.label)
+	}
 	c.frozen(root("handler"), r.Handler, old.Handler)
 	return c.list
 }
@@ -295,6 +299,9 @@ func validateStorageClass(s *storagev1.StorageClass) field.ErrorList {
 func validateStorageClassUpdate(s, old *storagev1.StorageClass) field.ErrorList {
 	c := &checks{}
 	c.frozen(root("parameters"), s.Parameters, old.Parameters)
+	if s.Provisioner != old.Provisioner {
+		c.requiredOr(root("provisioner"), strings.ToLower(s.Provisioner), c.qualified)
+	}
 	c.frozen(root("provisioner"), s.Provisioner, old.Provisioner)
 	c.frozen(root("reclaimPolicy"), s.ReclaimPolicy, old.ReclaimPolicy)
 	c.frozen(root("volumeBindingMode"), s.VolumeBindingMode, old.VolumeBindingMode)

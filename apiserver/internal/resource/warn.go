@@ -5,11 +5,19 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // warnPod warns of what a pod may have but should not.
+func warnEndpointSlice(obj, _ anyObject) []string {
+	if obj.(*discoveryv1.EndpointSlice).AddressType == discoveryv1.AddressTypeFQDN {
+		return []string{"spec.addressType: FQDN endpoints are deprecated"}
+	}
+	return nil
+}
+
 func warnPod(obj, _ anyObject) []string {
 	p := obj.(*corev1.Pod)
 	out := podWarnings(&p.Spec, root("spec"))

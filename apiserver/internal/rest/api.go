@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -194,7 +195,11 @@ const maxWarnings = 32
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	info := InfoFrom(r.Context())
 	if info == nil || !info.IsResource {
-		http.NotFound(w, r)
+		a.NotFound(w, r)
+		return
+	}
+	if r.Method == http.MethodHead {
+		WriteError(w, r, notAllowed(info.Verb))
 		return
 	}
 	gvr := schema.GroupVersionResource{Group: info.Group, Version: info.Version, Resource: info.Resource}
@@ -205,12 +210,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	res := a.Lookup(gvr)
-	if res == nil && a.builtIn(gvr.GroupVersion()) {
-		WriteError(w, r, notServed(info.Verb))
-		return
-	}
 	if res == nil {
-		notFoundPath(w, r)
+		a.NotFound(w, r)
 		return
 	}
 	q := &request{http: r, info: info, res: res, user: UserFrom(r.Context())}
@@ -224,15 +225,26 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // builtIn is whether resources with a Go type are served in a version.
-func (a *API) builtIn(gv schema.GroupVersion) bool {
+func (a *API) builtIn(group string) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for gvr, r := range a.resources {
-		if r.codec == nil && gvr.GroupVersion() == gv {
+		if r.codec == nil && gvr.Group == group {
 			return true
 		}
 	}
 	return false
+}
+
+// NotFound answers a path that nothing is at: below a built-in group with a
+// Status, and else as upstream's mux does.
+func (a *API) NotFound(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if parts[0] == "api" && len(parts) > 1 || parts[0] == "apis" && len(parts) > 2 && a.builtIn(parts[1]) {
+		WriteError(w, r, notServed("get"))
+		return
+	}
+	notFoundPath(w, r)
 }
 
 // notServed answers a path that nothing is at.
@@ -256,11 +268,11 @@ func notFoundPath(w http.ResponseWriter, _ *http.Request) {
 func (a *API) serve(w http.ResponseWriter, q *request) error {
 	i, k := q.info, q.res.Kind
 	if k.Namespaced && i.Namespace == "" && (i.Name != "" && i.Verb != "list" && i.Verb != "watch" || i.Verb == "create") {
-		notFoundPath(w, q.http)
+		a.NotFound(w, q.http)
 		return nil
 	}
 	if !k.Namespaced && i.Namespace != "" && k.Resource != "namespaces" {
-		notFoundPath(w, q.http)
+		a.NotFound(w, q.http)
 		return nil
 	}
 	switch i.Verb {

@@ -82,7 +82,11 @@ func yamlToJSON(data []byte, check validation) ([]byte, error) {
 func (a *API) decodeProto(want schema.GroupVersionKind, data []byte) (runtime.Object, error) {
 	apiVersion, kind, raw, _, err := wire.SplitEnvelope(data)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		inner := err
+		if u := errors.Unwrap(err); u != nil {
+			inner = u
+		}
+		return nil, badBody(want, data, &bodyError{err: inner})
 	}
 	if err := sameKind(want, apiVersion, kind); err != nil {
 		return nil, err

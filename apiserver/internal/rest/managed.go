@@ -38,6 +38,8 @@ func (noDefaults) Default(runtime.Object) {}
 // resetFields are those that a path ignores, and that nobody owns through it.
 func resetFields(res *Resource, sub string) map[fieldpath.APIVersion]fieldpath.Filter {
 	_, hasStatus := res.Subresources["status"]
+	// What its kubelet reports of a driver's volumes is behind a gate that is off.
+	hasStatus = hasStatus || res.Group == "storage.k8s.io" && res.Resource == "csinodes"
 	var set *fieldpath.Set
 	switch {
 	case sub == "status":

@@ -56,7 +56,7 @@ func negotiateObject(r *http.Request) (form, error) {
 
 func negotiateAmong(r *http.Request, offered func(form) bool) (form, error) {
 	accept := strings.Join(r.Header.Values("Accept"), ",")
-	best, bestQ := form{}, -1.0
+	best, bestQ, known := form{}, -1.0, false
 	for _, clause := range strings.Split(accept, ",") {
 		clause = strings.TrimSpace(clause)
 		if clause == "" {
@@ -66,6 +66,10 @@ func negotiateAmong(r *http.Request, offered func(form) bool) (form, error) {
 		if ok && q > bestQ && offered(f) {
 			best, bestQ = f, q
 		}
+		known = known || produces(clause)
+	}
+	if !known {
+		return form{media: mediaJSON}, notProduced(r)
 	}
 	if bestQ < 0 {
 		return form{media: mediaJSON}, notAcceptable()
@@ -79,6 +83,30 @@ func notAcceptable() error {
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
 		Message: "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
 	}}
+}
+
+// notProduced answers an Accept header that names none of the media types of a
+// path.
+func notProduced(r *http.Request) error {
+	produced := []string{mediaJSON, mediaYAML, mediaProtobuf}
+	if i := InfoFrom(r.Context()); i != nil && (i.Verb == "list" || i.Verb == "watch") {
+		produced = append(produced, mediaJSON+";stream=watch", mediaProtobuf+";stream=watch")
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: "406: Not Acceptable\n\nAvailable representations: " + strings.Join(produced, ", "), Details: &metav1.StatusDetails{},
+	}}
+}
+
+// produces is whether a clause of an Accept header names a media type that
+// paths have, whatever its parameters.
+func produces(clause string) bool {
+	mediaType, _, _ := strings.Cut(clause, ";")
+	switch strings.TrimSpace(mediaType) {
+	case mediaJSON, mediaYAML, mediaProtobuf, "*/*", "application/*":
+		return true
+	}
+	return false
 }
 
 func parseClause(clause string) (form, float64, bool) {
@@ -144,6 +172,14 @@ func bodyMedia(r *http.Request) (string, error) {
 		}
 	}
 	return "", unsupportedMedia(mediaJSON, mediaYAML, mediaProtobuf)
+}
+
+// notConsumed answers a patch of a type that the path has no patches of.
+func notConsumed() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: "415: Unsupported Media Type", Details: &metav1.StatusDetails{},
+	}}
 }
 
 func unsupportedMedia(accepted ...string) error {

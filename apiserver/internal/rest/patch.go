@@ -53,7 +53,7 @@ func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
 	if q.res.codec != nil {
 		return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
 	}
-	return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
+	return notConsumed()
 }
 
 // patchJSON changes the object's JSON. Besides the new JSON, patch returns what a strict reader of it refuses.

@@ -36,7 +36,7 @@ type TokenIssuer interface {
 func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 	sub, ok := q.res.Subresources[q.info.Subresource]
 	if !ok {
-		notFoundPath(w, q.http)
+		a.NotFound(w, q.http)
 		return nil
 	}
 	connects := false

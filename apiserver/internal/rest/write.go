@@ -353,7 +353,7 @@ func (a *API) createByChange(q *request, sub string, dry bool, f change) (*watch
 	}
 	m := obj.(metav1.Object)
 	if m.GetUID() != "" {
-		return nil, false, apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", m.GetUID()))
+		return nil, false, apierrors.NewConflict(q.res.GroupResource(), q.info.Name, q.otherUID(m.GetUID(), ""))
 	}
 	if givenVersion(m) != "" {
 		return nil, false, q.notFound()
@@ -414,9 +414,15 @@ func (q *request) preconditions(m, old metav1.Object) error {
 		return q.conflict()
 	}
 	if uid := m.GetUID(); uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, q.otherUID(uid, old.GetUID()))
 	}
 	return nil
+}
+
+// otherUID is a precondition that fails, in the words of upstream's store.
+func (q *request) otherUID(want, is types.UID) error {
+	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry%s%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		q.res.Prefix, q.key(q.info.Name), want, is)
 }
 
 // keepSystemMeta takes from the current object what no client may change.
