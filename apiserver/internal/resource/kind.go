@@ -96,6 +96,9 @@ type Strategy struct {
 	RowConditions func(obj runtime.Object) []v1.TableRowCondition
 	// Embedded are the objects within an object that are shown with their kind.
 	Embedded []wire.Embedded
+	// Orphans is whether a deletion that does not say what is to become of the
+	// dependents leaves them.
+	Orphans bool
 	// GraceSeconds is how long a deletion waits for the object's owner to end
 	// it, given what the client asked for (nil where it did not). A negative
 	// or nil answer deletes at once.

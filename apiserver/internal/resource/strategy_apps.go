@@ -174,7 +174,7 @@ func defaultJobSpec(s *batchv1.JobSpec) {
 func job() Strategy {
 	return Strategy{
 		Validate: checked(validateJob), ValidateUpdate: checked2(validateJobUpdate), ValidateStatus: checked2(validateJobStatus),
-		Unconditional: true, Generation: true,
+		Unconditional: true, Generation: true, Orphans: true,
 		Default: typed(func(j *batchv1.Job) {
 			defaultJobSpec(&j.Spec)
 			set(&j.Spec.ManualSelector, false)

@@ -318,7 +318,7 @@ func podTemplate() Strategy {
 func replicationController() Strategy {
 	return Strategy{
 		Validate: checked(validateReplicationController), ValidateStatus: checked2(validateReplicationControllerStatus),
-		Unconditional: true, Generation: true,
+		Unconditional: true, Generation: true, Orphans: true,
 		Default: typed(func(rc *corev1.ReplicationController) {
 			if rc.Spec.Template != nil {
 				if len(rc.Spec.Selector) == 0 {

@@ -40,6 +40,9 @@ func (a *API) deleteOptions(q *request) (*metav1.DeleteOptions, error) {
 	} else if err := deleteQuery(q.http, o); err != nil {
 		return nil, err
 	}
+	if q.res.Kind.Kind == "Job" && q.res.Strategy.Orphans && o.PropagationPolicy == nil && o.OrphanDependents == nil {
+		q.warn("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning")
+	}
 	return o, invalidOptions("DeleteOptions", metavalidation.ValidateDeleteOptions(o))
 }
 
@@ -258,7 +261,7 @@ func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) 
 // happen first, and says whether it stays for now.
 func (q *request) planDeletion(obj runtime.Object, o *metav1.DeleteOptions) (keep bool) {
 	m := obj.(metav1.Object)
-	setPropagation(m, o)
+	setPropagation(m, o, q.res.Strategy.Orphans)
 	if q.res.Strategy.PrepareDelete != nil && m.GetDeletionTimestamp() == nil {
 		q.res.Strategy.PrepareDelete(obj)
 	}
@@ -314,8 +317,9 @@ func markNamespace(obj runtime.Object) bool {
 	return ok
 }
 
-// setPropagation records in finalizers what is to become of the dependents.
-func setPropagation(m metav1.Object, o *metav1.DeleteOptions) {
+// setPropagation records in finalizers what is to become of the dependents,
+// which are orphans by default where the kind has it so.
+func setPropagation(m metav1.Object, o *metav1.DeleteOptions, orphans bool) {
 	orphan, foreground := false, false
 	switch {
 	case o.OrphanDependents != nil:
@@ -323,6 +327,9 @@ func setPropagation(m metav1.Object, o *metav1.DeleteOptions) {
 	case o.PropagationPolicy != nil:
 		orphan = *o.PropagationPolicy == metav1.DeletePropagationOrphan
 		foreground = *o.PropagationPolicy == metav1.DeletePropagationForeground
+	case orphans:
+		orphan = !slices.Contains(m.GetFinalizers(), metav1.FinalizerDeleteDependents)
+		foreground = !orphan
 	default:
 		return
 	}

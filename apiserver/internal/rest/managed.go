@@ -1,8 +1,11 @@
 package rest
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -70,5 +73,34 @@ func (a *API) track(q *request, sub string, live runtime.Object, obj *runtime.Ob
 		return nil
 	}
 	*obj = m.UpdateNoErrors(live, *obj, fieldManagerName(q.http))
+	if sub == "scale" {
+		untimed(*obj)
+	}
 	return nil
+}
+
+// untimed takes the time from what is owned through the scale subresource, as
+// upstream does on the way from a Scale to its object, and sorts the entries as
+// they are sorted everywhere.
+func untimed(obj runtime.Object) {
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return
+	}
+	entries := m.GetManagedFields()
+	for i := range entries {
+		if entries[i].Subresource == "scale" {
+			entries[i].Time = nil
+		}
+	}
+	seconds := func(e metav1.ManagedFieldsEntry) int64 {
+		if e.Time == nil {
+			return 0
+		}
+		return e.Time.Unix()
+	}
+	slices.SortStableFunc(entries, func(a, b metav1.ManagedFieldsEntry) int {
+		return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(seconds(a), seconds(b)), cmp.Compare(a.Manager, b.Manager), cmp.Compare(a.APIVersion, b.APIVersion), cmp.Compare(a.Subresource, b.Subresource))
+	})
+	m.SetManagedFields(entries)
 }

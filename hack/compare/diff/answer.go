@@ -105,6 +105,9 @@ var (
 	// What objects in messages have of their own.
 	anyTime     = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 	anyRevision = regexp.MustCompile(`(resourceVersion\\*":\\*"|resourceVersion:|current: )\d+`)
+	// Addresses that were allocated, which the first of the range never is, and names that were generated from the cases' "x-".
+	anyAddress   = regexp.MustCompile(`\b10\.96\.(\d{2,3}\.\d+|\d+\.\d{2,3}|[1-9]\.\d+)\b`)
+	anyGenerated = regexp.MustCompile(`\bx-[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
 	// pointers are addresses in messages that print Go values.
 	pointers = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 )
@@ -141,7 +144,7 @@ var constant = map[string]string{
 	"uid": "uid", "controller-uid": "uid", "batch.kubernetes.io/controller-uid": "uid",
 	"creationTimestamp": "time", "deletionTimestamp": "time", "lastTransitionTime": "time", "lastPhaseTransitionTime": "time", "time": "time",
 	"resourceVersion": "revision", "continue": "token", "remainingItemCount": "some",
-	"clusterIP": "allocated", "nodePort": "allocated", "healthCheckNodePort": "allocated", "token": "secret", "expirationTimestamp": "time",
+	"serverAddress": "address", "clusterIP": "allocated", "nodePort": "allocated", "healthCheckNodePort": "allocated", "token": "secret", "expirationTimestamp": "time",
 }
 
 // scrub replaces values that differ from run to run, wherever they are.
@@ -157,6 +160,10 @@ func scrub(key string, v any) any {
 		}
 		return out
 	case []any:
+		if key == "resourceRules" || key == "nonResourceRules" {
+			// Those of several bindings come in the order of a map.
+			x = slices.SortedFunc(slices.Values(x), func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		}
 		out := make([]any, len(x))
 		for i, e := range x {
 			if key == "clusterIPs" && e != "None" {
@@ -182,5 +189,6 @@ func scrub(key string, v any) any {
 		return "age"
 	}
 	s = anyRevision.ReplaceAllString(anyTime.ReplaceAllString(s, "time"), "${1}revision")
+	s = anyGenerated.ReplaceAllString(anyAddress.ReplaceAllString(s, "allocated"), "x-generated")
 	return pointers.ReplaceAllString(anyUID.ReplaceAllString(s, "uid"), "pointer")
 }
