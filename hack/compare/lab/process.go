@@ -64,7 +64,7 @@ func (p *Process) Tail() string {
 
 // Usage is what a process has taken of the machine so far.
 type Usage struct {
-	// CPU is user and system time, in steps of 10 ms.
+	// CPU is user and system time, also of programs that it ran and that have ended, in steps of 10 ms.
 	CPU time.Duration
 	// RSS and Anon are bytes that are resident, and those of them that are not of a file.
 	RSS, Anon int64
@@ -85,13 +85,14 @@ func (p *Process) Usage() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	// The second field is the name in parentheses, with spaces perhaps: user and system time are the 12th and 13th after it.
+	// The second field is the name in parentheses, with spaces perhaps: user and system time are the 12th and 13th after it, and those of its
+	// children that it has waited for the next two.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return Usage{}, fmt.Errorf("%s/stat has %d fields", dir, len(fields))
 	}
 	var u Usage
-	for _, f := range fields[11:13] {
+	for _, f := range fields[11:15] {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return Usage{}, err
