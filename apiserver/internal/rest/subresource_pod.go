@@ -7,19 +7,20 @@ import (
 	"net/http"
 	"time"
 
-	"flagship/apiserver/internal/admission"
-
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/watchcache"
 )
 
@@ -92,13 +93,12 @@ func (a *API) bind(w http.ResponseWriter, q *request) error {
 	if q.info.Name == "" {
 		q.info.Name = b.Name
 	}
-	switch {
-	case b.Name != "" && b.Name != q.info.Name:
+	if b.Name != "" && b.Name != q.info.Name {
 		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
-	case b.Target.Kind != "" && b.Target.Kind != "Node":
-		return apierrors.NewBadRequest(fmt.Sprintf("target.kind: Unsupported value: %q: supported values: \"Node\"", b.Target.Kind))
-	case b.Target.Name == "":
-		return apierrors.NewBadRequest("target.name: Required value")
+	}
+	if errs := checkBinding(b); len(errs) > 0 {
+		// Upstream's answer to a bad binding is 500.
+		return errs.ToAggregate()
 	}
 	_, _, err = a.guaranteed(q, "binding", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
@@ -111,6 +111,24 @@ func (a *API) bind(w http.ResponseWriter, q *request) error {
 	}
 	success(w, q, http.StatusCreated)
 	return nil
+}
+
+func checkBinding(b *corev1.Binding) field.ErrorList {
+	var errs field.ErrorList
+	target := field.NewPath("target")
+	node := b.Target.Kind == "" || b.Target.Kind == "Node"
+	if !node {
+		errs = append(errs, field.NotSupported(target.Child("kind"), b.Target.Kind, []string{"Node", "<empty>"}))
+	}
+	if b.Target.Name == "" {
+		return append(errs, field.Required(target.Child("name"), ""))
+	}
+	if node {
+		for _, wrong := range apivalidation.NameIsDNSSubdomain(b.Target.Name, false) {
+			errs = append(errs, field.Invalid(target.Child("name"), b.Target.Name, wrong))
+		}
+	}
+	return errs
 }
 
 func (q *request) assign(p *corev1.Pod, b *corev1.Binding) (runtime.Object, error) {
