@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,6 +62,10 @@ func (s *side) do(ctx context.Context, r request) (answer, error) {
 		req.Header.Set("Content-Type", r.contentType)
 	}
 	resp, err := s.HTTP.Do(req)
+	if errors.Is(err, io.EOF) {
+		// What a server does whose handler panics.
+		return answer{body: "the connection was closed without an answer"}, nil
+	}
 	if err != nil {
 		return answer{}, err
 	}
