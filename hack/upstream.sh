@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 out=$PWD/bin/upstream
 mkdir -p "$out"
 cd hack/upstream/cluster
-export GOWORK=off
+# Static, so that an image of the program alone has all that it needs.
+export GOWORK=off CGO_ENABLED=0
 [ $# -gt 0 ] || set -- kube-apiserver etcd kube-scheduler kube-controller-manager kube-proxy kubelet kubectl kubeadm
 
 version() { # version MODULE is what go.mod has
@@ -20,6 +21,7 @@ for v in "gitVersion=$kubernetes" "gitMajor=${part[0]}" "gitMinor=${part[1]}"; d
 for program; do
   module=k8s.io/kubernetes package=k8s.io/kubernetes/cmd/$program flags=$stamp
   [ "$program" = etcd ] && module=go.etcd.io/etcd/server/v3 package=go.etcd.io/etcd/server/v3 flags="-s -w"
-  if go version -m "$out/$program" 2>/dev/null | grep -qP "\t$module\t$(version $module)(\t|\$)"; then continue; fi
+  about=$(go version -m "$out/$program" 2>/dev/null || true)
+  if grep -qP "\t$module\t$(version $module)(\t|\$)" <<<"$about" && grep -q CGO_ENABLED=0 <<<"$about"; then continue; fi
   ../../step.sh "build upstream's $program" go build -ldflags "$flags" -o "$out/$program" "$package"
 done

@@ -142,6 +142,7 @@ func node() Strategy {
 
 func volumeClaim() Strategy {
 	return Strategy{
+		Warn:          warnClaim,
 		Unconditional: true,
 		Default: typed(func(c *corev1.PersistentVolumeClaim) {
 			fill(&c.Status.Phase, corev1.ClaimPending)

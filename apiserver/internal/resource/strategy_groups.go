@@ -13,6 +13,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -149,7 +150,7 @@ func priorityClass() Strategy {
 }
 
 func csiDriver() Strategy {
-	return Strategy{Validate: checked(validateCSIDriver), Unconditional: true, Default: typed(func(d *storagev1.CSIDriver) {
+	return Strategy{Warn: warnCSIDriver, Validate: checked(validateCSIDriver), ValidateUpdate: checked2(validateCSIDriverUpdate), Unconditional: true, Default: typed(func(d *storagev1.CSIDriver) {
 		set(&d.Spec.AttachRequired, true)
 		set(&d.Spec.PodInfoOnMount, false)
 		set(&d.Spec.StorageCapacity, false)
@@ -159,12 +160,13 @@ func csiDriver() Strategy {
 		}
 		set(&d.Spec.RequiresRepublish, false)
 		set(&d.Spec.SELinuxMount, false)
+		set(&d.Spec.PreventPodSchedulingIfMissing, false)
 	})}
 }
 
 func csiNode() Strategy {
 	// The health of storage is behind a gate that is off.
-	return Strategy{PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), Unconditional: true}
+	return Strategy{PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), ValidateUpdate: checked2(validateCSINodeUpdate), Unconditional: true}
 }
 
 func csiStorageCapacity() Strategy {
@@ -175,7 +177,9 @@ func volumeAttachment() Strategy {
 	return Strategy{Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
 }
 
-func volumeAttributesClass() Strategy { return Strategy{Unconditional: true} }
+func volumeAttributesClass() Strategy {
+	return Strategy{Validate: checked(validateVolumeAttributesClass), ValidateUpdate: checked2(validateVolumeAttributesClassUpdate), Unconditional: true}
+}
 
 func storageClass() Strategy {
 	return Strategy{Validate: checked(validateStorageClass), ValidateUpdate: checked2(validateStorageClassUpdate), Unconditional: true, Default: typed(func(c *storagev1.StorageClass) {
@@ -385,13 +389,46 @@ func podCertificateRequest() Strategy {
 	}
 }
 
-func deviceTaintRule() Strategy         { return Strategy{Unconditional: true, Generation: true} }
-func storageVersionMigration() Strategy { return Strategy{Unconditional: true} }
+func deviceTaintRule() Strategy {
+	return Strategy{Unconditional: true, Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
+		set(&r.Spec.Taint.TimeAdded, metav1.Time{Time: time.Now().Truncate(time.Second)})
+	})}
+}
 
-func deviceClass() Strategy           { return Strategy{Unconditional: true, Generation: true} }
-func resourceClaim() Strategy         { return Strategy{Unconditional: true} }
-func resourceClaimTemplate() Strategy { return Strategy{Unconditional: true} }
-func resourceSlice() Strategy         { return Strategy{Unconditional: true, Generation: true} }
+func storageVersionMigration() Strategy {
+	return Strategy{Validate: checked(validateStorageVersionMigration), ValidateUpdate: checked2(validateStorageVersionMigrationUpdate), Unconditional: true}
+}
+
+func deviceClass() Strategy   { return Strategy{Unconditional: true, Generation: true} }
+func resourceSlice() Strategy { return Strategy{Unconditional: true, Generation: true} }
+
+func resourceClaim() Strategy {
+	return Strategy{Unconditional: true, Default: typed(func(c *resourcev1.ResourceClaim) { defaultDeviceClaim(&c.Spec.Devices) })}
+}
+
+func resourceClaimTemplate() Strategy {
+	return Strategy{Unconditional: true, Default: typed(func(t *resourcev1.ResourceClaimTemplate) { defaultDeviceClaim(&t.Spec.Spec.Devices) })}
+}
+
+// defaultDeviceClaim makes a request that says nothing of how many devices one
+// for exactly one.
+func defaultDeviceClaim(d *resourcev1.DeviceClaim) {
+	exactly := func(mode *resourcev1.DeviceAllocationMode, count *int64) {
+		fill(mode, resourcev1.DeviceAllocationModeExactCount)
+		if *mode == resourcev1.DeviceAllocationModeExactCount {
+			fill(count, 1)
+		}
+	}
+	for i := range d.Requests {
+		r := &d.Requests[i]
+		if r.Exactly != nil {
+			exactly(&r.Exactly.AllocationMode, &r.Exactly.Count)
+		}
+		for j := range r.FirstAvailable {
+			exactly(&r.FirstAvailable[j].AllocationMode, &r.FirstAvailable[j].Count)
+		}
+	}
+}
 
 func customResourceDefinition() Strategy {
 	return Strategy{

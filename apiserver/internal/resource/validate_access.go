@@ -13,6 +13,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
@@ -248,30 +250,70 @@ func validateRuntimeClassUpdate(r, old *nodev1.RuntimeClass) field.ErrorList {
 	return c.list
 }
 
-func validateStorageClass(s *storagev1.StorageClass) field.ErrorList {
-	const mostParameters, largest = 512, 256 << 10
-	c := &checks{}
-	c.requiredOr(root("provisioner"), strings.ToLower(s.Provisioner), c.qualified)
+// classParameters bounds what a class tells its driver: how many parameters, and
+// the bytes of all.
+func (c *checks) classParameters(params map[string]string) {
+	const most, largest = 512, 256 << 10
 	size := 0
-	for k, v := range s.Parameters {
+	for k, v := range params {
 		if k == "" {
 			c.invalid(root("parameters"), k, "field can not be empty.")
 		}
 		size += len(k) + len(v)
 	}
-	if len(s.Parameters) > mostParameters {
-		c.list = append(c.list, field.TooLong(root("parameters"), "", mostParameters))
+	if len(params) > most {
+		c.list = append(c.list, field.TooLong(root("parameters"), "", most))
 	} else if size > largest {
 		c.list = append(c.list, field.TooLong(root("parameters"), "", largest))
 	}
-	if r := s.ReclaimPolicy; r != nil && *r != "" {
-		oneOf(c, root("reclaimPolicy"), *r, corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain)
+}
+
+func validateVolumeAttributesClass(v *storagev1.VolumeAttributesClass) field.ErrorList {
+	c := &checks{}
+	c.requiredOr(root("driverName"), strings.ToLower(v.DriverName), c.qualified)
+	c.classParameters(v.Parameters)
+	if len(v.Parameters) == 0 {
+		c.required(root("parameters"), "must contain at least one key/value pair")
 	}
-	if s.VolumeBindingMode == nil {
-		c.required(root("volumeBindingMode"), "")
+	return c.list
+}
+
+func validateVolumeAttributesClassUpdate(v, old *storagev1.VolumeAttributesClass) field.ErrorList {
+	c := &checks{list: validateVolumeAttributesClass(v)}
+	if v.DriverName != old.DriverName {
+		c.forbidden(root("driverName"), "updates to driverName are forbidden.")
+	}
+	if !apiequality.Semantic.DeepEqual(v.Parameters, old.Parameters) {
+		c.forbidden(root("parameters"), "updates to parameters are forbidden.")
+	}
+	return c.list
+}
+
+func validateStorageVersionMigration(m *storagemigrationv1.StorageVersionMigration) field.ErrorList {
+	c := &checks{}
+	p, r := root("spec", "resource"), m.Spec.Resource
+	if r.Resource == "" {
+		c.required(p.Child("resource"), "resource is required to be set")
 	} else {
-		oneOf(c, root("volumeBindingMode"), *s.VolumeBindingMode, storagev1.VolumeBindingImmediate, storagev1.VolumeBindingWaitForFirstConsumer)
+		c.joined(p.Child("resource"), r.Resource, "", validation.IsDNS1035Label(r.Resource))
 	}
+	if r.Group != "" {
+		c.joined(p.Child("group"), r.Group, "", validation.IsDNS1123Subdomain(r.Group))
+	}
+	return c.list
+}
+
+func validateStorageVersionMigrationUpdate(m, old *storagemigrationv1.StorageVersionMigration) field.ErrorList {
+	c := &checks{list: validateStorageVersionMigration(m)}
+	c.same(root("spec"), m.Spec, old.Spec)
+	return c.list
+}
+
+func validateStorageClass(s *storagev1.StorageClass) field.ErrorList {
+	c := &checks{}
+	c.requiredOr(root("provisioner"), strings.ToLower(s.Provisioner), c.qualified)
+	c.classParameters(s.Parameters)
+	c.classModes(s)
 	for i, t := range s.AllowedTopologies {
 		keys := sets.Set[string]{}
 		for j, e := range t.MatchLabelExpressions {
@@ -296,8 +338,21 @@ func validateStorageClass(s *storagev1.StorageClass) field.ErrorList {
 	return c.list
 }
 
+// classModes checks what a class says of its volumes.
+func (c *checks) classModes(s *storagev1.StorageClass) {
+	if r := s.ReclaimPolicy; r != nil && *r != "" {
+		oneOf(c, root("reclaimPolicy"), *r, corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain)
+	}
+	if s.VolumeBindingMode == nil {
+		c.required(root("volumeBindingMode"), "")
+	} else {
+		oneOf(c, root("volumeBindingMode"), *s.VolumeBindingMode, storagev1.VolumeBindingImmediate, storagev1.VolumeBindingWaitForFirstConsumer)
+	}
+}
+
 func validateStorageClassUpdate(s, old *storagev1.StorageClass) field.ErrorList {
 	c := &checks{}
+	c.classModes(s)
 	c.frozen(root("parameters"), s.Parameters, old.Parameters)
 	if s.Provisioner != old.Provisioner {
 		c.requiredOr(root("provisioner"), strings.ToLower(s.Provisioner), c.qualified)

@@ -40,7 +40,29 @@ func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 
 func validateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
 	c := &checks{list: validateVolumeAttachment(a)}
-	c.same(root("spec"), a.Spec, old.Spec)
+	c.frozen(root("spec"), a.Spec, old.Spec)
+	return c.list
+}
+
+func validateCSIDriverUpdate(d, old *storagev1.CSIDriver) field.ErrorList {
+	c := &checks{list: validateCSIDriver(d)}
+	c.same(root("spec", "attachedRequired"), d.Spec.AttachRequired, old.Spec.AttachRequired)
+	c.same(root("spec", "volumeLifecycleModes"), d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes)
+	return c.list
+}
+
+// validateCSINodeUpdate keeps what a driver on a node is known by; how many
+// volumes it takes may change.
+func validateCSINodeUpdate(n, old *storagev1.CSINode) field.ErrorList {
+	c := &checks{list: validateCSINode(n)}
+	for _, was := range old.Spec.Drivers {
+		for _, is := range n.Spec.Drivers {
+			if was.Name == is.Name {
+				was.Allocatable, is.Allocatable = nil, nil
+				c.same(root("spec", "drivers"), is, was)
+			}
+		}
+	}
 	return c.list
 }
 

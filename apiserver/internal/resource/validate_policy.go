@@ -240,7 +240,7 @@ func validateValidatingBinding(b *admissionregistrationv1.ValidatingAdmissionPol
 		c.invalid(at, b.Spec.ValidationActions, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)")
 	}
 	if len(actions) == 0 {
-		c.required(at, "at least one validation action is required")
+		c.required(at, "")
 	}
 	return c.list
 }
@@ -279,6 +279,6 @@ func (c *checks) policyBinding(p *field.Path, policy string, ref *admissionregis
 	if a := ref.ParameterNotFoundAction; a == nil || *a == "" {
 		c.required(at.Child("parameterNotFoundAction"), "")
 	} else {
-		oneOf(c, at.Child("parameterNotFoundAction"), *a, admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)
+		oneOfRequired(c, at.Child("parameterNotFoundAction"), *a, admissionregistrationv1.DenyAction, admissionregistrationv1.AllowAction)
 	}
 }

@@ -6,11 +6,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// warnPod warns of what a pod may have but should not.
 func warnEndpointSlice(obj, _ anyObject) []string {
 	if obj.(*discoveryv1.EndpointSlice).AddressType == discoveryv1.AddressTypeFQDN {
 		return []string{"spec.addressType: FQDN endpoints are deprecated"}
@@ -18,6 +19,32 @@ func warnEndpointSlice(obj, _ anyObject) []string {
 	return nil
 }
 
+func warnCSIDriver(obj, old anyObject) []string {
+	d := obj.(*storagev1.CSIDriver)
+	if o, ok := old.(*storagev1.CSIDriver); ok && o != nil && apiequality.Semantic.DeepEqual(o.Spec.TokenRequests, d.Spec.TokenRequests) {
+		return nil
+	}
+	if len(d.Spec.TokenRequests) == 0 || d.Spec.ServiceAccountTokenInSecrets != nil {
+		return nil
+	}
+	return []string{"spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes"}
+}
+
+func warnClaim(obj, _ anyObject) []string {
+	c := obj.(*corev1.PersistentVolumeClaim)
+	var out []string
+	if _, ok := c.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+		out = append(out, fmt.Sprintf("%s: deprecated since v1.8; use \"storageClassName\" attribute instead", root("metadata", "annotations").Key(corev1.BetaStorageClassAnnotation)))
+	}
+	for name, list := range map[string]corev1.ResourceList{"requests": c.Spec.Resources.Requests, "limits": c.Spec.Resources.Limits} {
+		if q := list[corev1.ResourceStorage]; q.MilliValue()%1000 != 0 {
+			out = append(out, fmt.Sprintf("%s: fractional byte value %q is invalid, must be an integer", root("spec", "resources", name).Key(string(corev1.ResourceStorage)), q.String()))
+		}
+	}
+	return out
+}
+
+// warnPod warns of what a pod may have but should not.
 func warnPod(obj, _ anyObject) []string {
 	p := obj.(*corev1.Pod)
 	out := podWarnings(&p.Spec, root("spec"))

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -71,6 +73,9 @@ func (a *API) patchJSON(w http.ResponseWriter, q *request, sub string, patch fun
 		if err != nil {
 			return nil, err
 		}
+		if err := q.versioned(after, check); err != nil {
+			return nil, err
+		}
 		obj, unknown, err := a.parseJSON(q, q.res.GroupVersionKind, after, check != metav1.FieldValidationIgnore)
 		if err != nil {
 			return nil, unprocessable(string(after), err)
@@ -80,6 +85,33 @@ func (a *API) patchJSON(w http.ResponseWriter, q *request, sub string, patch fun
 		}
 		return obj, q.named(obj.(metav1.Object))
 	})
+}
+
+// versioned refuses an object that a patch took the apiVersion from. Upstream's
+// reader of such an object knows none of its fields, and so not its name.
+func (q *request) versioned(after []byte, check validation) error {
+	if q.res.codec != nil {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(after, &fields) != nil {
+		return nil // what is wrong is said by who reads it
+	}
+	if version, ok := fields["apiVersion"]; ok && string(version) != `""` {
+		return nil
+	}
+	var unknown []error
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if name != "kind" && name != "apiVersion" {
+			unknown = append(unknown, fmt.Errorf("unknown field %q", name))
+		}
+	}
+	if check != metav1.FieldValidationIgnore {
+		if err := q.refuse(check, string(after), unknown); err != nil {
+			return err
+		}
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", q.info.Name))
 }
 
 // patchStrategic merges by the keys that the Go type names.
@@ -112,7 +144,7 @@ func (q *request) strategicPatch(old runtime.Object, body []byte, into runtime.O
 	if err != nil {
 		return err
 	}
-	after, err := strategicpatch.StrategicMergeMapPatch(before, patch, old)
+	after, err := mergeStrategic(before, patch, old)
 	if err != nil {
 		return strategicError(err)
 	}
@@ -123,6 +155,17 @@ func (q *request) strategicPatch(old runtime.Object, body []byte, into runtime.O
 		return unprocessable(fmt.Sprintf("%+v", patch), err)
 	}
 	return q.refuse(check, fmt.Sprintf("%+v", patch), strange)
+}
+
+// mergeStrategic merges a patch by the tags of a Go type. The library panics at
+// some merge keys of a wrong type: that is the patch's fault, and an error.
+func mergeStrategic(before, patch map[string]any, typ runtime.Object) (after map[string]any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = apierrors.NewBadRequest(fmt.Sprintf("the patch cannot be merged: %v", v))
+		}
+	}()
+	return strategicpatch.StrategicMergeMapPatch(before, patch, typ)
 }
 
 // readPatch reads a patch that is an object, and says what a strict reader of it refuses.

@@ -174,8 +174,11 @@ func userInfo(u *authn.Identity) authenticationv1.UserInfo {
 func (a *API) reviewToken(q *request, r *authenticationv1.TokenReview) {
 	r.Status = authenticationv1.TokenReviewStatus{}
 	id, ok, err := a.deps.Reviewer.ReviewToken(q.ctx(), r.Spec.Token, r.Spec.Audiences)
-	if err != nil {
+	switch {
+	case err != nil:
 		r.Status.Error = err.Error()
+	case !ok:
+		r.Status.Error = "invalid bearer token"
 	}
 	if !ok {
 		return

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -26,6 +27,7 @@ import (
 // groups as JSON, and every kind under --storage-media-type=application/json.
 type storedJSON struct {
 	scheme *runtime.Scheme
+	prefix string
 	// as lists the resources, "/GROUP/RESOURCE/" under the store's prefix, that
 	// are written as JSON.
 	as []string
@@ -34,7 +36,7 @@ type storedJSON struct {
 // StoredJSON returns the transformer for the kinds of a scheme and a store's prefix.
 func StoredJSON(scheme *runtime.Scheme, prefix string) store.Transformer {
 	prefix = strings.TrimSuffix(prefix, "/")
-	return &storedJSON{scheme: scheme, as: []string{prefix + "/apiregistration.k8s.io/", prefix + "/apiextensions.k8s.io/"}}
+	return &storedJSON{scheme: scheme, prefix: prefix, as: []string{prefix + "/apiregistration.k8s.io/", prefix + "/apiextensions.k8s.io/"}}
 }
 
 // FromStorage implements store.Transformer. What is no JSON of a known kind,
@@ -46,6 +48,9 @@ func (s *storedJSON) FromStorage(_ context.Context, key string, data []byte) ([]
 }
 
 func (s *storedJSON) protobuf(key string, data []byte) ([]byte, error) {
+	if wire.IsProtobuf(data) {
+		return s.promoted(key, data), nil
+	}
 	if len(data) == 0 || data[0] != '{' {
 		return data, nil
 	}
@@ -76,6 +81,19 @@ func (s *storedJSON) protobuf(key string, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}
 	return wire.AppendEnvelope(nil, t.APIVersion, t.Kind, raw), nil
+}
+
+// promoted is an object of resource.k8s.io/v1beta2, in which upstream's server
+// stores device taint rules, as v1: the messages are the same.
+func (s *storedJSON) promoted(key string, data []byte) []byte {
+	if !strings.HasPrefix(key, s.prefix+"/devicetaintrules/") {
+		return data
+	}
+	version, kind, raw, _, err := wire.SplitEnvelope(data)
+	if err != nil || version != "resource.k8s.io/v1beta2" {
+		return data
+	}
+	return wire.AppendEnvelope(nil, resourcev1.SchemeGroupVersion.String(), kind, raw)
 }
 
 // definitionV1beta1 is how upstream's server stores definitions. It is not served any more.
