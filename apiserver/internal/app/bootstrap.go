@@ -177,6 +177,9 @@ func (b *bootstrapper) authenticationInfo(ctx context.Context) error {
 			cm.Data[key] = jsonList(list)
 		}
 	}
+	if len(cm.Data) == 0 {
+		return nil
+	}
 	have := cm.DeepCopy()
 	err := b.l.Get(ctx, have)
 	switch {

@@ -467,7 +467,7 @@ func customResourceDefinition() Strategy {
 
 func apiService() Strategy {
 	return Strategy{
-		Validate:      checked(validateAPIService),
+		Validate: checked(validateAPIService), ValidName: segmentName,
 		Unconditional: true,
 		Default: typed(func(a *apiregistrationv1.APIService) {
 			if a.Spec.Service != nil {

@@ -17,6 +17,8 @@ func validateAPIService(a *apiregistrationv1.APIService) field.ErrorList {
 	// The core group's name is empty.
 	if s.Group != "" {
 		c.subdomain(p.Child("group"), s.Group)
+	} else if s.Version != "v1" {
+		c.required(p.Child("group"), "only v1 may have an empty group and it better be legacy kube")
 	}
 	c.invalid(p.Child("version"), s.Version, validation.IsDNS1035Label(s.Version)...)
 	if s.GroupPriorityMinimum <= 0 || s.GroupPriorityMinimum > 20000 {
