@@ -17,6 +17,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -150,7 +151,11 @@ func priorityClass() Strategy {
 }
 
 func csiDriver() Strategy {
-	return Strategy{Warn: warnCSIDriver, Validate: checked(validateCSIDriver), ValidateUpdate: checked2(validateCSIDriverUpdate), Unconditional: true, Default: typed(func(d *storagev1.CSIDriver) {
+	return Strategy{Warn: warnCSIDriver, Validate: checked(validateCSIDriver), ValidateUpdate: checked2(validateCSIDriverUpdate), Unconditional: true, PrepareUpdate: typed2(func(d, old *storagev1.CSIDriver) {
+		if !apiequality.Semantic.DeepEqual(d.Spec, old.Spec) {
+			d.Generation = old.Generation + 1
+		}
+	}), Default: typed(func(d *storagev1.CSIDriver) {
 		set(&d.Spec.AttachRequired, true)
 		set(&d.Spec.PodInfoOnMount, false)
 		set(&d.Spec.StorageCapacity, false)

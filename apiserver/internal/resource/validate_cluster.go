@@ -294,7 +294,7 @@ func validateIPAddress(a *networkingv1.IPAddress) field.ErrorList {
 }
 
 func validateIPAddressUpdate(a, old *networkingv1.IPAddress) field.ErrorList {
-	c := &checks{}
+	c := &checks{list: validateIPAddress(a)}
 	c.frozen(root("spec", "parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)
 	return c.list
 }

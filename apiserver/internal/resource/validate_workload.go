@@ -220,6 +220,18 @@ func validateDaemonSetUpdate(d, old *appsv1.DaemonSet) field.ErrorList {
 func validateStatefulSet(x *appsv1.StatefulSet) field.ErrorList {
 	c := &checks{}
 	p, s := root("spec"), &x.Spec
+	c.statefulSpec(p, s)
+	for i := range s.VolumeClaimTemplates {
+		c.claimSpec(&s.VolumeClaimTemplates[i].Spec, p.Child("volumeClaimTemplates").Index(i).Child("spec"), true)
+	}
+	if s.ServiceName != "" {
+		c.label(p.Child("serviceName"), s.ServiceName)
+	}
+	return c.list
+}
+
+// statefulSpec checks what is also checked on an update: not what cannot change.
+func (c *checks) statefulSpec(p *field.Path, s *appsv1.StatefulSetSpec) {
 	if s.PodManagementPolicy != appsv1.OrderedReadyPodManagement && s.PodManagementPolicy != appsv1.ParallelPodManagement {
 		c.invalid(p.Child("podManagementPolicy"), s.PodManagementPolicy, "must be 'OrderedReady' or 'Parallel'")
 	}
@@ -229,9 +241,6 @@ func validateStatefulSet(x *appsv1.StatefulSet) field.ErrorList {
 		oneOfListed(c, at.Child("whenDeleted"), r.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)
 		oneOfListed(c, at.Child("whenScaled"), r.WhenScaled, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)
 	}
-	for i := range s.VolumeClaimTemplates {
-		c.claimSpec(&s.VolumeClaimTemplates[i].Spec, p.Child("volumeClaimTemplates").Index(i).Child("spec"), true)
-	}
 	if s.Replicas != nil {
 		c.nonNegative(p.Child("replicas"), int64(*s.Replicas))
 	}
@@ -239,15 +248,11 @@ func validateStatefulSet(x *appsv1.StatefulSet) field.ErrorList {
 	if s.Ordinals != nil {
 		c.nonNegative(p.Child("ordinals.start"), int64(s.Ordinals.Start))
 	}
-	if s.ServiceName != "" {
-		c.label(p.Child("serviceName"), s.ServiceName)
-	}
 	if c.selected(s.Selector, &s.Template, p, "statefulset", "") {
 		t, at := identified(s), p.Child("template")
 		c.template(t, at)
 	}
 	c.alwaysRunning(&s.Template, p.Child("template"), "StatefulSet")
-	return c.list
 }
 
 // untyped are claims without their kind, which not every encoding keeps.
@@ -313,8 +318,9 @@ func (c *checks) statefulStrategy(s *appsv1.StatefulSetUpdateStrategy, p *field.
 }
 
 func validateStatefulSetUpdate(x, old *appsv1.StatefulSet) field.ErrorList {
-	c := &checks{list: validateStatefulSet(x)}
+	c := &checks{}
 	p, n, o := root("spec"), &x.Spec, &old.Spec
+	c.statefulSpec(p, n)
 	c.immutableSelector(n.Selector, o.Selector)
 	c.same(p.Child("volumeClaimTemplates"), untyped(n.VolumeClaimTemplates), untyped(o.VolumeClaimTemplates))
 	c.same(p.Child("serviceName"), n.ServiceName, o.ServiceName)

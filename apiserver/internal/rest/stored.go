@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -83,17 +82,28 @@ func (s *storedJSON) protobuf(key string, data []byte) ([]byte, error) {
 	return wire.AppendEnvelope(nil, t.APIVersion, t.Kind, raw), nil
 }
 
-// promoted is an object of resource.k8s.io/v1beta2, in which upstream's server
-// stores device taint rules, as v1: the messages are the same.
+// betas are the versions, by group, in which upstream's server stores kinds that
+// it serves as v1 with the same messages.
+var betas = map[string]schema.GroupVersion{
+	"/devicetaintrules/":         {Group: "resource.k8s.io", Version: "v1beta2"},
+	"/storageversionmigrations/": {Group: "storagemigration.k8s.io", Version: "v1beta1"},
+}
+
+// promoted is an object of one of the betas as v1.
 func (s *storedJSON) promoted(key string, data []byte) []byte {
-	if !strings.HasPrefix(key, s.prefix+"/devicetaintrules/") {
+	segment := key[min(len(s.prefix), len(key)):]
+	if i := strings.IndexByte(strings.TrimPrefix(segment, "/"), '/'); i >= 0 {
+		segment = segment[:i+2]
+	}
+	beta, ok := betas[segment]
+	if !ok {
 		return data
 	}
 	version, kind, raw, _, err := wire.SplitEnvelope(data)
-	if err != nil || version != "resource.k8s.io/v1beta2" {
+	if err != nil || version != beta.String() {
 		return data
 	}
-	return wire.AppendEnvelope(nil, resourcev1.SchemeGroupVersion.String(), kind, raw)
+	return wire.AppendEnvelope(nil, schema.GroupVersion{Group: beta.Group, Version: "v1"}.String(), kind, raw)
 }
 
 // definitionV1beta1 is how upstream's server stores definitions. It is not served any more.

@@ -3,19 +3,16 @@ package rest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
-	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
@@ -159,6 +156,7 @@ func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.
 	m.SetUID(types.UID(uuid.NewString()))
 	m.SetSelfLink("")
 	setDefaults(k, obj)
+	q.dedupOwners(m, "")
 	if err := a.track(q, "", nil, &obj); err != nil {
 		return nil, err
 	}
@@ -167,6 +165,7 @@ func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.
 		return nil, err
 	}
 	setDefaults(k, obj)
+	q.dedupOwners(m, " after mutating admission happens")
 	m.SetGeneration(0)
 	if k.Strategy.Generation {
 		m.SetGeneration(1)
@@ -377,6 +376,9 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 	}
 	keepSystemMeta(obj.(metav1.Object), old.(metav1.Object))
 	setDefaults(k, obj)
+	if q.info.Verb == "update" {
+		q.dedupOwners(obj.(metav1.Object), "")
+	}
 	if err := a.track(q, sub, old, &obj); err != nil {
 		return nil, err
 	}
@@ -384,6 +386,7 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 	if err := a.admitMutate(q, at); err != nil {
 		return nil, err
 	}
+	q.dedupOwners(obj.(metav1.Object), " after mutating admission happens")
 	obj = prepareUpdate(k, sub, obj, old)
 	at.Object = obj
 	undo, err := a.deps.Hooks.BeforeUpdate(q.ctx(), k, obj, old, dry)
@@ -395,123 +398,6 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 		undo()
 	}
 	return e, err
-}
-
-// givenVersion is the resource version that a client sends. "0" is none: kubeadm writes the Service of the DNS with it.
-func givenVersion(m metav1.Object) string {
-	if rv := m.GetResourceVersion(); rv != "0" {
-		return rv
-	}
-	return ""
-}
-
-func (q *request) preconditions(m, old metav1.Object) error {
-	if rv := givenVersion(m); rv == "" && !q.res.Strategy.Unconditional {
-		return apierrors.NewInvalid(q.res.GroupVersionKind.GroupKind(), q.info.Name, field.ErrorList{
-			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
-		})
-	} else if rv != "" && rv != old.GetResourceVersion() {
-		return q.conflict()
-	}
-	if uid := m.GetUID(); uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(q.res.GroupResource(), q.info.Name, q.otherUID(uid, old.GetUID()))
-	}
-	return nil
-}
-
-// otherUID is a precondition that fails, in the words of upstream's store.
-func (q *request) otherUID(want, is types.UID) error {
-	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry%s%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-		q.res.Prefix, q.key(q.info.Name), want, is)
-}
-
-// keepSystemMeta takes from the current object what no client may change.
-func keepSystemMeta(m, old metav1.Object) {
-	m.SetUID(old.GetUID())
-	m.SetResourceVersion(old.GetResourceVersion())
-	m.SetCreationTimestamp(old.GetCreationTimestamp())
-	m.SetDeletionTimestamp(old.GetDeletionTimestamp())
-	m.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
-	m.SetGeneration(old.GetGeneration())
-	m.SetSelfLink("")
-}
-
-// prepareUpdate drops what the path may not change, and counts generations.
-func prepareUpdate(k *resource.Kind, sub string, obj, old runtime.Object) runtime.Object {
-	_, hasStatus := k.Subresources["status"]
-	switch {
-	case sub == "status":
-		obj = statusOnly(obj, old)
-		if k.Strategy.PrepareStatus != nil {
-			k.Strategy.PrepareStatus(obj, old)
-		}
-		return obj
-	case sub == "binding":
-		return obj
-	case sub != "" && sub != "scale":
-		obj = onlyPart(sub, obj, old)
-		if k.Strategy.Generation && specChanged(k, obj, old) {
-			obj.(metav1.Object).SetGeneration(old.(metav1.Object).GetGeneration() + 1)
-		}
-		return obj
-	case hasStatus:
-		copyStatus(obj, old)
-	}
-	if k.Strategy.PrepareUpdate != nil {
-		k.Strategy.PrepareUpdate(obj, old)
-	}
-	if k.Strategy.Generation && specChanged(k, obj, old) {
-		m := obj.(metav1.Object)
-		m.SetGeneration(old.(metav1.Object).GetGeneration() + 1)
-	}
-	return obj
-}
-
-// statusOnly is old with obj's status, labels, annotations, finalizers and
-// managed fields.
-func statusOnly(obj, old runtime.Object) runtime.Object {
-	out := old.DeepCopyObject()
-	from, to := obj.(metav1.Object), out.(metav1.Object)
-	if _, ok := obj.(*unstructured.Unstructured); ok {
-		// Of a custom resource, the status path changes nothing else.
-		to.SetManagedFields(from.GetManagedFields())
-		copyStatus(out, obj)
-		return out
-	}
-	to.SetLabels(from.GetLabels())
-	to.SetAnnotations(from.GetAnnotations())
-	to.SetFinalizers(from.GetFinalizers())
-	to.SetManagedFields(from.GetManagedFields())
-	copyStatus(out, obj)
-	return out
-}
-
-// copyField sets one field of dst to that of src, where both have it.
-func copyField(dst, src runtime.Object, name string) {
-	d, s := reflect.ValueOf(dst).Elem().FieldByName(name), reflect.ValueOf(src).Elem().FieldByName(name)
-	if d.IsValid() && s.IsValid() && d.CanSet() {
-		d.Set(s)
-	}
-}
-
-func specChanged(k *resource.Kind, obj, old runtime.Object) bool {
-	if u, ok := obj.(*unstructured.Unstructured); ok {
-		return unstructuredChanged(u, old.(*unstructured.Unstructured))
-	}
-	a, b := reflect.ValueOf(obj).Elem(), reflect.ValueOf(old).Elem()
-	if !k.Strategy.SpecIsWhole {
-		sa, sb := a.FieldByName("Spec"), b.FieldByName("Spec")
-		return sa.IsValid() && !apiequality.Semantic.DeepEqual(sa.Interface(), sb.Interface())
-	}
-	for i := range a.NumField() {
-		if name := a.Type().Field(i).Name; name == "TypeMeta" || name == "ObjectMeta" || name == "Status" {
-			continue
-		}
-		if !apiequality.Semantic.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *API) commitUpdate(q *request, sub string, at *admission.Attributes, obj, old runtime.Object, current *watchcache.Entry, dry bool) (*watchcache.Entry, error) {
@@ -562,8 +448,13 @@ func finished(obj runtime.Object) bool {
 
 func validateUpdate(k *resource.Kind, sub string, obj, old runtime.Object) field.ErrorList {
 	m, om := obj.(metav1.Object), old.(metav1.Object)
-	errs := validateMeta(k, m)
-	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(m, om, field.NewPath("metadata"))...)
+	errs := apivalidation.ValidateObjectMetaAccessorUpdate(m, om, field.NewPath("metadata"))
+	for _, e := range validateMeta(k, m) {
+		// The two have much in common.
+		if !slices.ContainsFunc(errs, func(x *field.Error) bool { return x.Error() == e.Error() }) {
+			errs = append(errs, e)
+		}
+	}
 	switch sub {
 	case "status":
 		if k.Strategy.ValidateStatus != nil {
