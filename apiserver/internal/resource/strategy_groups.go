@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -18,7 +17,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -357,21 +355,12 @@ func priorityLevel() Strategy {
 
 func clusterTrustBundle() Strategy {
 	return Strategy{
-		Unconditional: true, ValidName: trustBundleName,
+		Validate: checked(validateTrustBundle), ValidateUpdate: checked2(validateTrustBundleUpdate), Unconditional: true, ValidName: segmentName,
 		FieldNames: []string{"spec.signerName"},
 		Fields: fielded(func(b *certificatesv1.ClusterTrustBundle) map[string]string {
 			return map[string]string{"spec.signerName": b.Spec.SignerName}
 		}),
 	}
-}
-
-// trustBundleName allows the signer's name with colons for its slashes before a
-// DNS subdomain.
-func trustBundleName(name string, prefix bool) []string {
-	if i := strings.LastIndexByte(name, ':'); i >= 0 {
-		name = name[i+1:]
-	}
-	return apivalidation.NameIsDNSSubdomain(name, prefix)
 }
 
 func podCertificateRequest() Strategy {

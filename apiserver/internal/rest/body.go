@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"flagship/apiserver/internal/wire"
@@ -145,7 +146,7 @@ func (a *API) parseJSON(q *request, want schema.GroupVersionKind, data []byte, s
 	}
 	obj, gvk, err := s.Decode(data, &want, into)
 	if gvk != nil && *gvk != want {
-		return nil, nil, &bodyError{gvk, a.otherKind(want, *gvk)}
+		return nil, nil, &bodyError{gvk, a.otherKind(want, *gvk, data)}
 	}
 	if refused, ok := runtime.AsStrictDecodingError(err); ok && obj != nil {
 		unknown, err = refused.Errors(), nil
@@ -177,12 +178,18 @@ func (a *API) parseUnstructured(q *request, data []byte, strict bool) (runtime.O
 
 // otherKind is the error for an object that is not of the kind want, in the
 // words of upstream's conversion.
-func (a *API) otherKind(want, got schema.GroupVersionKind) error {
+func (a *API) otherKind(want, got schema.GroupVersionKind, data []byte) error {
 	if !a.deps.Scheme.Recognizes(got) {
 		return fmt.Errorf("no kind %q is registered for version %q in scheme %q", got.Kind, got.GroupVersion(), upstreamScheme)
 	}
 	if got.Kind == want.Kind && got.Group == want.Group {
 		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), want.GroupVersion()))
+	}
+	// It is read as what it says it is before anything is converted.
+	if obj, err := a.deps.Scheme.New(got); err == nil {
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(data, obj); err != nil {
+			return err
+		}
 	}
 	internal, _, _ := strings.Cut(want.Group, ".")
 	if internal == "" {

@@ -113,6 +113,7 @@ var (
 	// Addresses that were allocated, which the first of the range never is, and names that were generated from the cases' "x-".
 	anyAddress   = regexp.MustCompile(`\b10\.96\.(\d{2,3}\.\d+|\d+\.\d{2,3}|[1-9]\.\d+)\b`)
 	anyGenerated = regexp.MustCompile(`\bx-[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
+	anyPort      = regexp.MustCompile(`\b192\.0\.2\.1:\d+`)
 	// pointers are addresses in messages that print Go values.
 	pointers = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 )
@@ -194,6 +195,7 @@ func scrub(key string, v any) any {
 		return "age"
 	}
 	s = anyRevision.ReplaceAllString(anyTime.ReplaceAllString(s, "time"), "${1}revision")
+	s = anyPort.ReplaceAllString(s, "address")
 	s = anyGenerated.ReplaceAllString(anyAddress.ReplaceAllString(s, "allocated"), "x-generated")
 	return pointers.ReplaceAllString(anyUID.ReplaceAllString(s, "uid"), "pointer")
 }
