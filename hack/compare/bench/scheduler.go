@@ -64,7 +64,11 @@ func (b *bench) scheduler(ctx context.Context) error {
 	}
 	defer t.stop()
 	if err := each(ctx, b.nodes, func(ctx context.Context, i int) error {
-		return t.send(ctx, http.MethodPost, "/api/v1/nodes", "", node(i))
+		if err := t.send(ctx, http.MethodPost, "/api/v1/nodes", "", node(i)); err != nil {
+			return err
+		}
+		// A new node has a taint until its conditions are seen by the node life cycle controller, which does not run here.
+		return t.send(ctx, http.MethodPatch, fmt.Sprintf("/api/v1/nodes/node-%05d", i), "", []byte(`{"spec":{"taints":null}}`))
 	}); err != nil {
 		return err
 	}
