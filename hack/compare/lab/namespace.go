@@ -61,29 +61,27 @@ func (n *Namespace) Close() {
 
 // listenIn listens in another namespace: a socket stays in the one that it was made in.
 func listenIn(name, address string) (net.Listener, error) {
-	type result struct {
-		l   net.Listener
-		err error
+	// The thread goes back to where it was, and lives on: programs that it started end with it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
 	}
-	out := make(chan result)
-	go func() {
-		// The thread ends with this goroutine, since it stays locked.
-		runtime.LockOSThread()
-		f, err := os.Open(filepath.Join("/run/netns", name))
-		if err != nil {
-			out <- result{nil, err}
-			return
-		}
-		defer func() { _ = f.Close() }()
-		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-			out <- result{nil, fmt.Errorf("enter %s: %w", name, err)}
-			return
-		}
-		l, err := net.Listen("tcp", address) //nolint:noctx // it takes a moment
-		out <- result{l, err}
-	}()
-	r := <-out
-	return r.l, r.err
+	defer func() { _ = own.Close() }()
+	other, err := os.Open(filepath.Join("/run/netns", name))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = other.Close() }()
+	if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("enter %s: %w", name, err)
+	}
+	l, err := net.Listen("tcp", address) //nolint:noctx // it takes a moment
+	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+		return nil, fmt.Errorf("come back from %s: %w", name, back)
+	}
+	return l, err
 }
 
 // forward connects who comes to the listener with the address in this program's own namespace.
