@@ -384,7 +384,7 @@ func podCertificateRequest() Strategy {
 }
 
 func deviceTaintRule() Strategy {
-	return Strategy{Unconditional: true, Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
+	return Strategy{Validate: checked(validateDeviceTaintRule), ValidateUpdate: checked2(validateDeviceTaintRuleUpdate), Unconditional: true, Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
 		set(&r.Spec.Taint.TimeAdded, metav1.Time{Time: time.Now().Truncate(time.Second)})
 	})}
 }
