@@ -217,7 +217,7 @@ main() {
   flock -n 9 || { echo "make swap: the same runs on this host" >&2; exit 1; }
   # The root of the cluster test's machines (hack/e2e/machine_test.go).
   root=$(machine_root rootfs-2 systemd,systemd-sysv,udev,dbus,iproute2,procps,kmod,containerd,runc,iptables,nftables,conntrack,containernetworking-plugins,ca-certificates,curl)
-  trap 'kill $running 2>/dev/null; machine_stop "$dir"; rm -rf "$machines"' EXIT
+  trap 'kill $running 2>/dev/null || true; machine_stop "$dir"; rm -rf "$machines"' EXIT
   trap 'exit 130' INT TERM
   run "$1" "$2"
 }
