@@ -21,15 +21,23 @@ func TestPolicies(t *testing.T) {
 	for _, tc := range []struct{ kind, spec, want string }{
 		{"ValidatingAdmissionPolicy", `{matchConstraints: {resourceRules: [` + rule + `]}, validations: [{expression: "true", message: no, reason: Forbidden}]}`, ""},
 		{"ValidatingAdmissionPolicy", `{}`, "spec.matchConstraints: Required value;spec.validations: Required value: validations or auditAnnotations must contain at least one item;spec.auditAnnotations: Required value: validations or auditAnnotations must contain at least one item"},
-		{"ValidatingAdmissionPolicy", `{failurePolicy: Later, paramKind: {apiVersion: A/v1, kind: X}, matchConstraints: {}, validations: [{expression: "true", message: "a\nb", reason: Maybe}]}`,
-			`spec.failurePolicy: Unsupported value: "Later": supported values: "Fail", "Ignore";spec.paramKind.apiVersion: Invalid value: "A": a lowercase;spec.matchConstraints.resourceRules: Required value;spec.validations[0].message: Invalid value: "a\nb": must not contain line breaks;spec.validations[0].reason: Unsupported value: "Maybe"`},
-		{"ValidatingAdmissionPolicy", `{matchConstraints: {resourceRules: [` + rule + `]}, variables: [{name: in, expression: "1"}], auditAnnotations: [{key: k, valueExpression: "'a'"}, {key: k, valueExpression: "'a'"}]}`,
-			`spec.variables[0].name: Invalid value: "in": must be a valid CEL identifier;spec.auditAnnotations[1].key: Duplicate value: "k"`},
-		{"MutatingAdmissionPolicy", `{matchConstraints: {resourceRules: [` + strings.Replace(rule, "CREATE", "DELETE", 1) + `]}, reinvocationPolicy: Never, mutations: [{patchType: JSONPatch}, {}]}`,
-			`spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE";spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch;spec.mutations[1].patchType: Required value`},
+		{
+			"ValidatingAdmissionPolicy", `{failurePolicy: Later, paramKind: {apiVersion: A/v1, kind: X}, matchConstraints: {}, validations: [{expression: "true", message: "a\nb", reason: Maybe}]}`,
+			`spec.failurePolicy: Unsupported value: "Later": supported values: "Fail", "Ignore";spec.paramKind.apiVersion: Invalid value: "A": a lowercase;spec.matchConstraints.resourceRules: Required value;spec.validations[0].message: Invalid value: "a\nb": must not contain line breaks;spec.validations[0].reason: Unsupported value: "Maybe"`,
+		},
+		{
+			"ValidatingAdmissionPolicy", `{matchConstraints: {resourceRules: [` + rule + `]}, variables: [{name: in, expression: "1"}], auditAnnotations: [{key: k, valueExpression: "'a'"}, {key: k, valueExpression: "'a'"}]}`,
+			`spec.variables[0].name: Invalid value: "in": must be a valid CEL identifier;spec.auditAnnotations[1].key: Duplicate value: "k"`,
+		},
+		{
+			"MutatingAdmissionPolicy", `{matchConstraints: {resourceRules: [` + strings.Replace(rule, "CREATE", "DELETE", 1) + `]}, reinvocationPolicy: Never, mutations: [{patchType: JSONPatch}, {}]}`,
+			`spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": supported values: "*", "CONNECT", "CREATE", "UPDATE";spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch;spec.mutations[1].patchType: Required value`,
+		},
 		{"ValidatingAdmissionPolicyBinding", `{policyName: p, validationActions: [Deny]}`, ""},
-		{"ValidatingAdmissionPolicyBinding", `{policyName: P_, paramRef: {name: a, selector: {}}, validationActions: [Deny, Warn, Deny]}`,
-			`spec.policyName: Invalid value: "P_";spec.paramRef.name: Forbidden: name and selector;spec.paramRef.selector: Forbidden: name and selector;spec.paramRef.parameterNotFoundAction: Required value;spec.validationActions[2]: Duplicate value: "Deny";spec.validationActions: Invalid value: ["Deny","Warn","Deny"]: must not contain both`},
+		{
+			"ValidatingAdmissionPolicyBinding", `{policyName: P_, paramRef: {name: a, selector: {}}, validationActions: [Deny, Warn, Deny]}`,
+			`spec.policyName: Invalid value: "P_";spec.paramRef.name: Forbidden: name and selector;spec.paramRef.selector: Forbidden: name and selector;spec.paramRef.parameterNotFoundAction: Required value;spec.validationActions[2]: Duplicate value: "Deny";spec.validationActions: Invalid value: ["Deny","Warn","Deny"]: must not contain both`,
+		},
 		{"MutatingAdmissionPolicyBinding", `{paramRef: {parameterNotFoundAction: Allow}}`, "spec.policyName: Required value;spec.paramRef: Required value: one of name or selector must be specified"},
 	} {
 		k := kinds[tc.kind]

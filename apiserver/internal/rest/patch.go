@@ -95,7 +95,7 @@ func (q *request) versioned(after []byte, check validation) error {
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(after, &fields) != nil {
-		return nil // what is wrong is said by who reads it
+		return nil //nolint:nilerr // who reads it next says what is wrong
 	}
 	if version, ok := fields["apiVersion"]; ok && string(version) != `""` {
 		return nil
