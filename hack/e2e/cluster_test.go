@@ -164,8 +164,9 @@ func controlPlane(c *cluster) {
 func onePod(c *cluster) {
 	c.ctl("run", "one", "--image="+image, "--", "sh", "-c", "echo hello; while true; do date; sleep 1; done")
 	c.ctl("wait", "--for=condition=Ready", "pod/one", "--timeout=60s")
-	if events := c.ctl("events", "--for", "pod/one"); !strings.Contains(events, "Scheduled") || !strings.Contains(events, "Started") {
-		c.t.Errorf("events:\n%s", events)
+	// Events are sent beside the work that they tell of.
+	for _, reason := range []string{"Scheduled", "Started"} {
+		c.eventually(10*time.Second, reason, "events", "--for", "pod/one")
 	}
 	c.eventually(20*time.Second, "hello", "logs", "one")
 	if out := c.in("one", "sh", "-c", "echo in; exit 0"); out != "in" {

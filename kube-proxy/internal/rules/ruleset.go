@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -107,45 +108,52 @@ func Diff(old, now *Table) *Delta {
 		old = newTable()
 	}
 	d := &Delta{}
-	for _, name := range slices.Sorted(maps.Keys(now.Chains)) {
+	for name, n := range now.Chains {
 		o, known := old.Chains[name]
 		if !known {
 			d.AddChains = append(d.AddChains, name)
 		}
-		if !known || !slices.Equal(o.Rules, now.Chains[name].Rules) {
+		if !known || !slices.Equal(o.Rules, n.Rules) {
 			d.RewriteChains = append(d.RewriteChains, name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(old.Chains)) {
+	for name := range old.Chains {
 		if now.Chains[name] == nil {
 			d.DropChains = append(d.DropChains, name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(old.Sets)) {
-		if n := now.Sets[name]; n == nil || n.Timeout != old.Sets[name].Timeout {
+	for name, o := range old.Sets {
+		if n := now.Sets[name]; n == nil || n.Timeout != o.Timeout {
 			d.DropSets = append(d.DropSets, name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(now.Sets)) {
-		o, n := old.Sets[name], now.Sets[name]
+	for name, n := range now.Sets {
+		o := old.Sets[name]
 		if o == nil || o.Timeout != n.Timeout {
 			d.AddSets = append(d.AddSets, name)
 			o = &Set{}
 		}
 		diffElements(d, name, o.Elements, n.Elements)
 	}
+	// What differs is little, what is there may be much: only the former is sorted.
+	for _, names := range [][]string{d.AddSets, d.DropSets, d.AddChains, d.DropChains, d.RewriteChains} {
+		slices.Sort(names)
+	}
+	for _, list := range [][]Element{d.AddElements, d.DropElements} {
+		slices.SortFunc(list, func(a, b Element) int { return cmp.Or(cmp.Compare(a.Set, b.Set), cmp.Compare(a.Key, b.Key)) })
+	}
 	return d
 }
 
 func diffElements(d *Delta, set string, old, now map[string]string) {
-	for _, key := range slices.Sorted(maps.Keys(old)) {
-		if v, ok := now[key]; !ok || v != old[key] {
-			d.DropElements = append(d.DropElements, Element{set, key, old[key]})
+	for key, was := range old {
+		if v, ok := now[key]; !ok || v != was {
+			d.DropElements = append(d.DropElements, Element{set, key, was})
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(now)) {
-		if v, ok := old[key]; !ok || v != now[key] {
-			d.AddElements = append(d.AddElements, Element{set, key, now[key]})
+	for key, is := range now {
+		if v, ok := old[key]; !ok || v != is {
+			d.AddElements = append(d.AddElements, Element{set, key, is})
 		}
 	}
 }
