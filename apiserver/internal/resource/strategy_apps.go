@@ -47,16 +47,23 @@ func daemonSet() Strategy {
 			templateGeneration(d, 1)
 		}),
 		PrepareUpdate: typed2(func(d, old *appsv1.DaemonSet) {
-			n, err := strconv.ParseInt(old.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
-			if err != nil {
-				return
-			}
+			n := templateGenerationOf(old)
 			if !apiequality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
 				n++
 			}
 			templateGeneration(d, n)
 		}),
+		PrepareStatus: typed2(func(d, old *appsv1.DaemonSet) { templateGeneration(d, templateGenerationOf(old)) }),
 	}
+}
+
+// templateGenerationOf is 0 for a daemon set that has none or what is no number.
+func templateGenerationOf(d *appsv1.DaemonSet) int64 {
+	n, err := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // templateGeneration counts the changes of a daemon set's template in the
