@@ -94,10 +94,7 @@ func fill(tx *knftables.Transaction, want *rules.Table, d *rules.Delta, had *rul
 	rewritten := map[string]bool{}
 	for _, name := range d.RewriteChains {
 		rewritten[name] = true
-		if had != nil && had.Chains[name] != nil {
-			tx.Flush(&knftables.Chain{Name: name})
-		}
-		write(tx, name, want.Chains[name])
+		rewrite(tx, name, want.Chains[name])
 	}
 	for _, name := range d.DropSets {
 		if want.Sets[name] != nil {
@@ -125,13 +122,9 @@ func fill(tx *knftables.Transaction, want *rules.Table, d *rules.Delta, had *rul
 	}
 }
 
-// rewrite replaces a chain's rules, write adds those of one that is empty.
+// rewrite replaces a chain's rules. A new chain is flushed too: nft took more time over a first sync without it.
 func rewrite(tx *knftables.Transaction, name string, c *rules.Chain) {
 	tx.Flush(&knftables.Chain{Name: name})
-	write(tx, name, c)
-}
-
-func write(tx *knftables.Transaction, name string, c *rules.Chain) {
 	for _, r := range c.Rules {
 		tx.Add(&knftables.Rule{Chain: name, Rule: r})
 	}
