@@ -82,8 +82,8 @@ race: ## the tests of every module under the race detector
 fuzz: ## each fuzz target for 20 seconds
 	@hack/fuzz.sh 20s
 
-bench: build images ## upstream's programs and ours side by side, and an idle cluster of ours (root): ONLY=api,memory,scheduler,controllers,proxy,idle
-	@hack/upstream.sh kube-apiserver etcd kube-scheduler kube-controller-manager kube-proxy
+bench: build images ## upstream's programs and ours side by side, and an idle cluster of ours (root): ONLY=api,memory,scheduler,controllers,proxy,pods,idle
+	@hack/upstream.sh kube-apiserver etcd kube-scheduler kube-controller-manager kube-proxy kubelet
 	@hack/step.sh "build bench" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/bench ./bench
 	@mkdir -p $(BIN)/bench && rm -f $(BIN)/bench/idle.txt
 	@if [ -z "$(ONLY)" ] || [[ ",$(ONLY)," == *,idle,* ]]; then hack/bench.sh | tee $(BIN)/bench/idle.txt; fi

@@ -100,7 +100,7 @@ func observed(d map[string]any) int {
 	return int(n)
 }
 
-// taken is what f took of a process.
+// taken is what f took of a process, and what came of it.
 func taken(p *lab.Process, f func() error) (scheduled, error) {
 	before, err := p.Usage()
 	if err != nil {
@@ -111,6 +111,8 @@ func taken(p *lab.Process, f func() error) (scheduled, error) {
 		return scheduled{}, err
 	}
 	wall := time.Since(begin)
+	// What it still does about it counts too.
+	time.Sleep(quiet)
 	after, err := p.Usage()
 	return scheduled{cpu: after.CPU - before.CPU, wall: wall, rss: after.RSS}, err
 }

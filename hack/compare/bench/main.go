@@ -50,14 +50,14 @@ type part struct {
 	run  func(b *bench, ctx context.Context) error
 }
 
-var parts = []part{{"api", (*bench).api}, {"memory", (*bench).memory}, {"scheduler", (*bench).scheduler}, {"controllers", (*bench).controllers}, {"proxy", (*bench).proxy}}
+var parts = []part{{"api", (*bench).api}, {"memory", (*bench).memory}, {"scheduler", (*bench).scheduler}, {"controllers", (*bench).controllers}, {"proxy", (*bench).proxy}, {"pods", (*bench).podStarts}}
 
 func main() {
 	var o options
 	flag.StringVar(&o.upstream, "upstream", "bin/upstream", "folder of upstream's binaries and etcd")
 	flag.StringVar(&o.ours, "ours", "bin", "folder of our binaries")
 	flag.StringVar(&o.report, "report", "", "file of the report, empty for none")
-	flag.StringVar(&o.only, "only", "", "run these parts alone, by commas: api, memory, scheduler, controllers, proxy")
+	flag.StringVar(&o.only, "only", "", "run these parts alone, by commas: api, memory, scheduler, controllers, proxy, pods")
 	flag.StringVar(&o.idle, "idle", "", "file with what hack/bench.sh said of an idle cluster, for the report")
 	flag.IntVar(&o.pods, "pods", 5000, "pods of about 3 KiB that the API servers are loaded with")
 	flag.IntVar(&o.many, "many", 50000, "pods that the memory of concurrent lists is measured with")

@@ -13,7 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The tokens that servers of a lab know: an administrator's and that of jane, who may do nothing.
@@ -70,7 +74,18 @@ func (l *Lab) Close() {
 	for _, s := range l.stores {
 		s.proc.Stop()
 	}
+	l.unmount()
 	_ = os.RemoveAll(l.dir)
+}
+
+// unmount lets go of what programs of the lab mounted in its folder, such as a kubelet its own.
+func (l *Lab) unmount() {
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], l.dir+"/") {
+			_ = unix.Unmount(f[1], unix.MNT_DETACH)
+		}
+	}
 }
 
 // Path is that of a file in the lab's folder.

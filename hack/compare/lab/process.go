@@ -122,7 +122,7 @@ func (p *Process) Usage() (Usage, error) {
 func freePorts(n int) ([]int, error) {
 	out := make([]int, n)
 	for i := range out {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it takes a moment
 		if err != nil {
 			return nil, err
 		}
@@ -130,4 +130,13 @@ func freePorts(n int) ([]int, error) {
 		out[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return out, nil
+}
+
+// FreePort is a port that nobody listened on a moment ago.
+func FreePort() (int, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return 0, err
+	}
+	return ports[0], nil
 }
