@@ -45,7 +45,9 @@ type Resolver interface {
 type Remote struct {
 	schema.GroupVersion
 	GroupPriority, VersionPriority int32
-	Resources                      []metav1.APIResource
+	// Resources are what it said last; Stale says that it does not answer now.
+	Resources []metav1.APIResource
+	Stale     bool
 }
 
 // Deps is what an aggregator stands on.
@@ -177,7 +179,7 @@ func (a *Aggregator) set(obj runtime.Object) {
 		a.remotes[gvOf(s)] = n
 	}
 	a.mu.Unlock()
-	if changed && have != nil {
+	if changed {
 		a.publish()
 	}
 	a.signal()
@@ -295,9 +297,7 @@ func (a *Aggregator) publish() {
 	a.mu.RLock()
 	var out []Remote
 	for gv, r := range a.remotes {
-		if r.available {
-			out = append(out, Remote{gv, r.spec.GroupPriorityMinimum, r.spec.VersionPriority, r.resources})
-		}
+		out = append(out, Remote{gv, r.spec.GroupPriorityMinimum, r.spec.VersionPriority, r.resources, !r.available})
 	}
 	a.mu.RUnlock()
 	slices.SortFunc(out, func(x, y Remote) int { return strings.Compare(x.String(), y.String()) })

@@ -39,6 +39,9 @@ func (a *Aggregator) check(ctx context.Context, r *remote) (bool, error) {
 	}
 	up := c.Status == apiregistrationv1.ConditionTrue
 	a.mu.Lock()
+	if !up {
+		resources = r.resources
+	}
 	changed := r.available != up || !apiequality.Semantic.DeepEqual(r.resources, resources)
 	r.available, r.resources, r.checked = up, resources, time.Now()
 	a.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +89,9 @@ type apiserver struct {
 	remote *aggregate.Aggregator
 	rbac   *authz.RBAC
 	graph  *authz.Graph
-	checks *serving.Checks
+	// allocator gives services their addresses and ports.
+	allocator *allocate.Hooks
+	checks    *serving.Checks
 	// decisions are admission's refusals.
 	decisions *decision.Log
 	stopping  chan struct{}
@@ -201,7 +204,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	}
 	lazy := &lazyAPI{decisions: s.decisions}
 	s.types = newTypes(s.scheme)
-	allocator := allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
+	s.allocator = allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
 		})
@@ -209,7 +212,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
-		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{allocator, authorizer},
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{s.allocator, authorizer},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})
@@ -404,6 +407,11 @@ func (s *apiserver) bootstrap(ctx context.Context, b *bootstrapper) error {
 		}
 	}
 	s.bootstrapped.Store(true)
+	var repair sync.WaitGroup
+	defer repair.Wait()
+	repair.Go(func() {
+		s.allocator.Repair(ctx, func(err error) { s.log.Warn("service addresses", zap.Error(err)) })
+	})
 	return b.keep(ctx)
 }
 

@@ -25,7 +25,7 @@ type hooks struct {
 
 // BeforeCreate stamps a certificate request with who asks: approvers go by
 // it, so that a client may not say it.
-func (h hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (func(), error) {
+func (h hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (func(written bool), error) {
 	if csr, ok := obj.(*certificatesv1.CertificateSigningRequest); ok {
 		u := rest.UserFrom(ctx)
 		csr.Spec.Username, csr.Spec.UID, csr.Spec.Groups, csr.Spec.Extra = u.Name, u.UID, u.Groups, nil
@@ -41,7 +41,7 @@ func (h hooks) BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.O
 
 // BeforeUpdate lets only those end a pod's certificate request who may sign for
 // its signer. It is no admission plugin, which could be turned off.
-func (h hooks) BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (func(), error) {
+func (h hooks) BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (func(written bool), error) {
 	if was, ok := old.(*certificatesv1.PodCertificateRequest); ok && !apiequality.Semantic.DeepEqual(obj.(*certificatesv1.PodCertificateRequest).Status, was.Status) {
 		u, signer := rest.UserFrom(ctx), was.Spec.SignerName
 		if !admission.MayUseSigner(ctx, h.authz, u, "sign", signer) {

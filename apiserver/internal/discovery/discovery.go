@@ -57,6 +57,8 @@ type group struct {
 type version struct {
 	name      string
 	resources []metav1.APIResource
+	// stale says that the server that serves it does not answer.
+	stale bool
 }
 
 // New returns the documents of the built-in kinds.
@@ -115,6 +117,7 @@ func (d *Discovery) collect() {
 	}
 	for _, r := range d.remote {
 		add(r.GroupVersion, r.Resources...)
+		d.version(r.GroupVersion).stale = r.Stale
 	}
 	d.order()
 }
@@ -271,22 +274,22 @@ func (d *Discovery) aggregate(core bool) apidiscoveryv2.APIGroupDiscoveryList {
 		}
 		item := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g.name}}
 		for _, v := range g.versions {
-			item.Versions = append(item.Versions, apidiscoveryv2.APIVersionDiscovery{
-				Version: v.name, Resources: aggregateResources(g.name, v), Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
-			})
+			freshness := apidiscoveryv2.DiscoveryFreshnessCurrent
+			if v.stale {
+				freshness = apidiscoveryv2.DiscoveryFreshnessStale
+			}
+			item.Versions = append(item.Versions, apidiscoveryv2.APIVersionDiscovery{Version: v.name, Resources: aggregateResources(v), Freshness: freshness})
 		}
 		out.Items = append(out.Items, item)
 	}
 	return out
 }
 
-func aggregateResources(groupName string, v version) []apidiscoveryv2.APIResourceDiscovery {
+// aggregateResources are a version's in the form of aggregated discovery. A kind of the version itself has its name alone.
+func aggregateResources(v version) []apidiscoveryv2.APIResourceDiscovery {
 	var out []apidiscoveryv2.APIResourceDiscovery
 	for _, r := range v.resources {
-		kind := &metav1.GroupVersionKind{Group: groupName, Version: v.name, Kind: r.Kind}
-		if r.Version != "" {
-			kind.Group, kind.Version = r.Group, r.Version
-		}
+		kind := &metav1.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind}
 		parent, sub, isSub := strings.Cut(r.Name, "/")
 		if isSub {
 			for i := range out {

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -52,11 +53,6 @@ func defaultPodSpec(s *corev1.PodSpec) {
 		c := corev1.Container(s.EphemeralContainers[i].EphemeralContainerCommon)
 		defaultContainer(&c, s.HostNetwork)
 		s.EphemeralContainers[i].EphemeralContainerCommon = corev1.EphemeralContainerCommon(c)
-	}
-	for i := range s.TopologySpreadConstraints {
-		t := &s.TopologySpreadConstraints[i]
-		set(&t.NodeAffinityPolicy, corev1.NodeInclusionPolicyHonor)
-		set(&t.NodeTaintsPolicy, corev1.NodeInclusionPolicyIgnore)
 	}
 }
 
@@ -133,7 +129,9 @@ func hostPorts(containers []corev1.Container) {
 func defaultContainer(c *corev1.Container, hostNetwork bool) {
 	fill(&c.TerminationMessagePath, corev1.TerminationMessagePathDefault)
 	fill(&c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)
-	fill(&c.ImagePullPolicy, pullPolicy(c.Image))
+	if c.ImagePullPolicy == "" {
+		c.ImagePullPolicy = pullPolicy(c.Image)
+	}
 	for i := range c.Ports {
 		fill(&c.Ports[i].Protocol, corev1.ProtocolTCP)
 		if hostNetwork {
@@ -177,39 +175,19 @@ func defaultContainer(c *corev1.Container, hostNetwork bool) {
 	}
 }
 
-// pullPolicy is Always for an image without a tag or digest, or tagged latest.
+// pullPolicy is Always for an image that is tagged latest, or has neither tag nor digest. What is no image is not pulled anyway.
 func pullPolicy(image string) corev1.PullPolicy {
-	for i := len(image) - 1; i >= 0; i-- {
-		switch image[i] {
-		case '@':
-			return corev1.PullIfNotPresent
-		case '/':
-			return corev1.PullAlways
-		case ':':
-			for _, c := range image[i+1:] {
-				if c == '/' {
-					return corev1.PullAlways
-				}
-			}
-			if hasDigest(image[:i]) {
-				return corev1.PullIfNotPresent
-			}
-			if image[i+1:] == "latest" {
-				return corev1.PullAlways
-			}
-			return corev1.PullIfNotPresent
-		}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return corev1.PullIfNotPresent
 	}
-	return corev1.PullAlways
-}
-
-func hasDigest(s string) bool {
-	for i := range s {
-		if s[i] == '@' {
-			return true
-		}
+	if reference.IsNameOnly(named) {
+		return corev1.PullAlways
 	}
-	return false
+	if tagged, ok := named.(reference.Tagged); ok && tagged.Tag() == "latest" {
+		return corev1.PullAlways
+	}
+	return corev1.PullIfNotPresent
 }
 
 // roundUp raises quantities below one thousandth to one thousandth.
@@ -278,18 +256,24 @@ func defaultVolume(v *corev1.Volume) {
 		fill(&src.RBD.RadosUser, "admin")
 		fill(&src.RBD.Keyring, "/etc/ceph/keyring")
 	case src.AzureDisk != nil:
-		set(&src.AzureDisk.CachingMode, corev1.AzureDataDiskCachingReadWrite)
-		set(&src.AzureDisk.Kind, corev1.AzureSharedBlobDisk)
-		set(&src.AzureDisk.FSType, "ext4")
-		set(&src.AzureDisk.ReadOnly, false)
+		defaultAzureDisk(src.AzureDisk)
 	case src.ScaleIO != nil:
 		fill(&src.ScaleIO.StorageMode, "ThinProvisioned")
 		fill(&src.ScaleIO.FSType, "xfs")
 	case src.Ephemeral != nil && src.Ephemeral.VolumeClaimTemplate != nil:
 		set(&src.Ephemeral.VolumeClaimTemplate.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
 	case src.Image != nil:
-		fill(&src.Image.PullPolicy, pullPolicy(src.Image.Reference))
+		if src.Image.PullPolicy == "" {
+			src.Image.PullPolicy = pullPolicy(src.Image.Reference)
+		}
 	}
+}
+
+func defaultAzureDisk(d *corev1.AzureDiskVolumeSource) {
+	set(&d.CachingMode, corev1.AzureDataDiskCachingReadWrite)
+	set(&d.Kind, corev1.AzureSharedBlobDisk)
+	set(&d.FSType, "ext4")
+	set(&d.ReadOnly, false)
 }
 
 func defaultDownward(items []corev1.DownwardAPIVolumeFile) {

@@ -69,6 +69,8 @@ type Strategy struct {
 	PrepareDelete func(obj runtime.Object)
 	// Warn returns warnings for the client; old is nil on a creation.
 	Warn func(obj, old runtime.Object) []string
+	// WarnStatus is Warn for updates of the status.
+	WarnStatus func(obj, old runtime.Object) []string
 	// ValidName returns what is wrong with a name, nil for a DNS subdomain.
 	ValidName func(name string, prefix bool) []string
 	// Generation is whether metadata.generation counts the changes of the spec
@@ -79,6 +81,10 @@ type Strategy struct {
 	Unconditional bool
 	// CreateOnUpdate is whether an update creates an object that is not there.
 	CreateOnUpdate bool
+	// NoPropagation is whether a deletion says nothing of dependents, since there are none.
+	NoPropagation bool
+	// ReturnDeleted is whether a deletion is answered with the object, not a status.
+	ReturnDeleted bool
 	// Fields are the selectable fields besides metadata.name and .namespace.
 	Fields func(obj runtime.Object) map[string]string
 	// FieldNames are the keys of Fields, known without an object.

@@ -26,6 +26,7 @@ func quarter() intstr.IntOrString { return intstr.FromString("25%") }
 
 func daemonSet() Strategy {
 	return Strategy{
+		Warn:     warned(warnDaemonSet),
 		Validate: checked(validateDaemonSet), ValidateUpdate: checked2(validateDaemonSetUpdate), ValidateStatus: checked2(validateDaemonSetStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(d *appsv1.DaemonSet) {
@@ -77,6 +78,7 @@ func templateGeneration(d *appsv1.DaemonSet, n int64) {
 
 func deployment() Strategy {
 	return Strategy{
+		Warn:     warned(warnDeployment),
 		Validate: checked(validateDeployment), ValidateUpdate: checked2(validateDeploymentUpdate), ValidateStatus: checked2(validateDeploymentStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(d *appsv1.Deployment) {
@@ -97,6 +99,7 @@ func deployment() Strategy {
 
 func replicaSet() Strategy {
 	return Strategy{
+		Warn:     warned(warnReplicaSet),
 		Validate: checked(validateReplicaSet), ValidateUpdate: checked2(validateReplicaSetUpdate), ValidateStatus: checked2(validateReplicaSetStatus),
 		Unconditional: true, Generation: true,
 		Default: typed(func(r *appsv1.ReplicaSet) {
@@ -113,6 +116,7 @@ func replicaSet() Strategy {
 
 func statefulSet() Strategy {
 	return Strategy{
+		Warn:     warned(warnStatefulSet),
 		Validate: checked(validateStatefulSet), ValidateUpdate: checked2(validateStatefulSetUpdate), ValidateStatus: checked2(validateStatefulSetStatus), ValidName: validStatefulName,
 		Unconditional: true, Generation: true,
 		Default: typed(func(s *appsv1.StatefulSet) {
@@ -180,6 +184,7 @@ func defaultJobSpec(s *batchv1.JobSpec) {
 
 func job() Strategy {
 	return Strategy{
+		Warn:     warned(warnJob),
 		Validate: checked(validateJob), ValidateUpdate: checked2(validateJobUpdate), ValidateStatus: checked2(validateJobStatus),
 		Unconditional: true, Generation: true, Orphans: true,
 		Default: typed(func(j *batchv1.Job) {
@@ -235,6 +240,7 @@ func selectOwnPods(j *batchv1.Job) {
 
 func cronJob() Strategy {
 	return Strategy{
+		Warn:     warned(warnCronJob),
 		Validate: checked(validateCronJob), ValidateUpdate: checked2(validateCronJobUpdate),
 		Unconditional: true, Generation: true,
 		Default: typed(func(c *batchv1.CronJob) {
@@ -311,7 +317,7 @@ func autoscalerV1() Strategy {
 func disruptionBudget() Strategy {
 	return Strategy{
 		Validate: checked(validateBudget), ValidateStatus: checked2(validateBudgetStatus), ValidName: segmentName,
-		Unconditional: true, Generation: true,
+		Generation:    true,
 		PrepareCreate: typed(func(p *policyv1.PodDisruptionBudget) { p.Status = policyv1.PodDisruptionBudgetStatus{} }),
 	}
 }

@@ -14,7 +14,7 @@ func configMap() Strategy {
 }
 
 func endpoints() Strategy {
-	return Strategy{Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
+	return Strategy{Warn: warned(warnEndpoints), Validate: checked(validateEndpoints), ValidateUpdate: checked2(validateEndpointsUpdate), Unconditional: true, CreateOnUpdate: true, Default: typed(func(e *corev1.Endpoints) {
 		for i := range e.Subsets {
 			for j := range e.Subsets[i].Ports {
 				fill(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
@@ -26,7 +26,7 @@ func endpoints() Strategy {
 func event() Strategy {
 	return Strategy{
 		Validate: checked(validateEvent), ValidName: segmentName,
-		Unconditional: true, CreateOnUpdate: true,
+		Unconditional: true, CreateOnUpdate: true, NoPropagation: true,
 		FieldNames: []string{
 			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
 			"involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
@@ -49,7 +49,7 @@ func event() Strategy {
 }
 
 func limitRange() Strategy {
-	return Strategy{Validate: checked(validateLimitRange), Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateLimitRange), Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
 		for i := range l.Spec.Limits {
 			defaultLimit(&l.Spec.Limits[i])
 		}
@@ -82,7 +82,8 @@ func inherit(to, from corev1.ResourceList) {
 
 func namespace() Strategy {
 	return Strategy{
-		Validate: checked(validateNamespace), ValidateUpdate: checked2(validateNamespaceUpdate), ValidateStatus: checked2(validateNamespaceStatus),
+		ReturnDeleted: true,
+		Validate:      checked(validateNamespace), ValidateUpdate: checked2(validateNamespaceUpdate), ValidateStatus: checked2(validateNamespaceStatus),
 		ValidatePart: func(_ string, obj, old anyObject) field.ErrorList {
 			return validateNamespaceUpdate(obj.(*corev1.Namespace), old.(*corev1.Namespace))
 		}, ValidName: apivalidation.ValidateNamespaceName,
@@ -115,7 +116,8 @@ func namespace() Strategy {
 
 func node() Strategy {
 	return Strategy{
-		Validate: checked(validateNode), ValidateUpdate: checked2(validateNodeUpdate), ValidateStatus: checked2(validateNodeUpdate),
+		Warn:     warned(warnNode),
+		Validate: checked(validateNode), ValidateUpdate: checked2(validateNodeChange), ValidateStatus: checked2(validateNodeUpdate),
 		Unconditional: true,
 		Default: typed(func(n *corev1.Node) {
 			if n.Status.Allocatable == nil && n.Status.Capacity != nil {
@@ -127,10 +129,16 @@ func node() Strategy {
 				n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 			}
 		}),
+		// Configuration from the API is gone; nodes that have it keep it.
+		PrepareCreate: typed(func(n *corev1.Node) { n.Spec.ConfigSource, n.Status.Config = nil, nil }),
 		PrepareUpdate: typed2(func(n, old *corev1.Node) {
-			// The CIDRs are set once; DoNotUseExternalID is kept as it was.
-			if len(old.Spec.PodCIDRs) > 0 && len(n.Spec.PodCIDRs) == 0 {
-				n.Spec.PodCIDR, n.Spec.PodCIDRs = old.Spec.PodCIDR, old.Spec.PodCIDRs
+			if old.Spec.ConfigSource == nil {
+				n.Spec.ConfigSource = nil
+			}
+		}),
+		PrepareStatus: typed2(func(n, old *corev1.Node) {
+			if old.Status.Config == nil {
+				n.Status.Config = nil
 			}
 		}),
 		FieldNames: []string{"spec.unschedulable"},
@@ -142,7 +150,8 @@ func node() Strategy {
 
 func volumeClaim() Strategy {
 	return Strategy{
-		Warn:          warnClaim,
+		ReturnDeleted: true,
+		Warn:          warned(warnClaim),
 		Unconditional: true,
 		Default: typed(func(c *corev1.PersistentVolumeClaim) {
 			fill(&c.Status.Phase, corev1.ClaimPending)
@@ -188,14 +197,14 @@ func sameDataSource(s *corev1.PersistentVolumeClaimSpec) {
 
 func volume() Strategy {
 	return Strategy{
+		ReturnDeleted: true,
+		Warn:          warned(warnVolume),
 		Unconditional: true,
 		Default: typed(func(v *corev1.PersistentVolume) {
 			fill(&v.Status.Phase, corev1.VolumePending)
 			fill(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 			set(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-			if v.Spec.HostPath != nil {
-				set(&v.Spec.HostPath.Type, corev1.HostPathUnset)
-			}
+			defaultVolumeSource(&v.Spec.PersistentVolumeSource)
 		}),
 		PrepareCreate: typed(func(v *corev1.PersistentVolume) {
 			created := v.CreationTimestamp
@@ -205,8 +214,27 @@ func volume() Strategy {
 	}
 }
 
+func defaultVolumeSource(s *corev1.PersistentVolumeSource) {
+	switch {
+	case s.HostPath != nil:
+		set(&s.HostPath.Type, corev1.HostPathUnset)
+	case s.ISCSI != nil:
+		fill(&s.ISCSI.ISCSIInterface, "default")
+	case s.RBD != nil:
+		fill(&s.RBD.RBDPool, "rbd")
+		fill(&s.RBD.RadosUser, "admin")
+		fill(&s.RBD.Keyring, "/etc/ceph/keyring")
+	case s.AzureDisk != nil:
+		defaultAzureDisk(s.AzureDisk)
+	case s.ScaleIO != nil:
+		fill(&s.ScaleIO.StorageMode, "ThinProvisioned")
+		fill(&s.ScaleIO.FSType, "xfs")
+	}
+}
+
 func pod() Strategy {
 	return Strategy{
+		ReturnDeleted: true,
 		Unconditional: true, Generation: true,
 		Default: typed(defaultPod),
 		PrepareCreate: typed(func(p *corev1.Pod) {
@@ -226,7 +254,7 @@ func pod() Strategy {
 			podIPsFrom(p)
 		}),
 		Validate: checked(validatePod), ValidateUpdate: checked2(validatePodUpdate), ValidateStatus: checked2(validatePodStatus),
-		Warn: warnPod,
+		Warn: warned(warnPod), WarnStatus: warned(warnPodStatus),
 		ValidatePart: func(sub string, obj, old anyObject) field.ErrorList {
 			return validatePodPart(sub, obj.(*corev1.Pod), old.(*corev1.Pod))
 		},
@@ -313,11 +341,12 @@ func classOf(requests, limits corev1.ResourceList) corev1.PodQOSClass {
 }
 
 func podTemplate() Strategy {
-	return Strategy{Validate: checked(validatePodTemplate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
+	return Strategy{ReturnDeleted: true, Warn: warned(warnPodTemplate), Validate: checked(validatePodTemplate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(t *corev1.PodTemplate) { defaultPodSpec(&t.Template.Spec) })}
 }
 
 func replicationController() Strategy {
 	return Strategy{
+		Warn:     warned(warnReplicationController),
 		Validate: checked(validateReplicationController), ValidateStatus: checked2(validateReplicationControllerStatus),
 		Unconditional: true, Generation: true, Orphans: true,
 		Default: typed(func(rc *corev1.ReplicationController) {
@@ -341,11 +370,12 @@ func replicationController() Strategy {
 }
 
 func resourceQuota() Strategy {
-	return Strategy{Validate: checked(validateQuota), ValidateUpdate: checked2(validateQuotaUpdate), ValidateStatus: checked2(validateQuotaStatus), Unconditional: true, PrepareCreate: typed(func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} })}
+	return Strategy{ReturnDeleted: true, Validate: checked(validateQuota), ValidateUpdate: checked2(validateQuotaUpdate), ValidateStatus: checked2(validateQuotaStatus), Unconditional: true, PrepareCreate: typed(func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} })}
 }
 
 func secret() Strategy {
 	return Strategy{
+		Warn:     warned(warnSecret),
 		Validate: checked(validateSecret), ValidateUpdate: checked2(validateSecretUpdate),
 		Unconditional: true,
 		Default: typed(func(s *corev1.Secret) {
@@ -376,11 +406,14 @@ func mergeStringData(s *corev1.Secret) {
 }
 
 func serviceAccount() Strategy {
-	return Strategy{PrepareCreate: typed(onlyNames), PrepareUpdate: typed2(func(a, _ *corev1.ServiceAccount) { onlyNames(a) }), ValidName: apivalidation.ValidateServiceAccountName, Unconditional: true}
+	return Strategy{ReturnDeleted: true, Warn: warned(warnServiceAccount), PrepareCreate: typed(onlyNames), PrepareUpdate: typed2(func(a, _ *corev1.ServiceAccount) { onlyNames(a) }), ValidName: apivalidation.ValidateServiceAccountName, Unconditional: true}
 }
 
 func service() Strategy {
 	return Strategy{
+		ReturnDeleted:  true,
+		CreateOnUpdate: true,
+		Warn:           warned(warnService), WarnStatus: warned(warnServiceStatus),
 		Validate: checked(validateService), ValidateUpdate: checked2(validateServiceUpdate), ValidateStatus: checked2(validateServiceStatus), ValidName: validServiceName,
 		Unconditional: true,
 		Default:       typed(defaultService),
@@ -413,5 +446,8 @@ func dropTypeFields(s, old *corev1.Service) {
 		if apiequality.Semantic.DeepEqual(n.LoadBalancerClass, o.LoadBalancerClass) {
 			n.LoadBalancerClass = nil
 		}
+	}
+	if n.Type != corev1.ServiceTypeLoadBalancer {
+		s.Status.LoadBalancer = corev1.LoadBalancerStatus{}
 	}
 }

@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"reflect"
+	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -17,6 +19,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -35,7 +38,7 @@ func lease() Strategy {
 }
 
 func endpointSlice() Strategy {
-	return Strategy{Warn: warnEndpointSlice, Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
+	return Strategy{Warn: warned(warnEndpointSlice), Validate: checked(validateEndpointSlice), ValidateUpdate: checked2(validateEndpointSliceUpdate), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(e *discoveryv1.EndpointSlice) {
 		for i := range e.Ports {
 			set(&e.Ports[i].Name, "")
 			set(&e.Ports[i].Protocol, corev1.ProtocolTCP)
@@ -46,7 +49,7 @@ func endpointSlice() Strategy {
 func eventV1() Strategy {
 	return Strategy{
 		Validate: checked(validateEventV1), ValidateUpdate: checked2(validateEventV1Update),
-		Unconditional: true, CreateOnUpdate: true,
+		Unconditional: true, CreateOnUpdate: true, NoPropagation: true,
 		FieldNames: []string{"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type"},
 		Fields: fielded(func(e *eventsv1.Event) map[string]string {
 			o := e.Regarding
@@ -61,7 +64,7 @@ func eventV1() Strategy {
 }
 
 func ipAddress() Strategy {
-	return Strategy{Validate: checked(validateIPAddress), ValidateUpdate: checked2(validateIPAddressUpdate), ValidName: addressName}
+	return Strategy{Unconditional: true, Validate: checked(validateIPAddress), ValidateUpdate: checked2(validateIPAddressUpdate), ValidName: addressName}
 }
 
 func serviceCIDR() Strategy {
@@ -78,6 +81,7 @@ func ingressClass() Strategy {
 
 func ingress() Strategy {
 	return Strategy{
+		Warn: warned(warnIngress), WarnStatus: warned(warnIngressStatus),
 		Validate: checked(validateIngress), ValidateUpdate: checked2(validateIngressChange), ValidateStatus: checked2(validateIngressStatus),
 		Unconditional: true, Generation: true,
 		PrepareCreate: typed(func(i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} }),
@@ -85,7 +89,7 @@ func ingress() Strategy {
 }
 
 func networkPolicy() Strategy {
-	return Strategy{Validate: checked(validateNetworkPolicy), ValidateUpdate: checked2(validateNetworkPolicyUpdate), Unconditional: true, Generation: true, Default: typed(func(n *networkingv1.NetworkPolicy) {
+	return Strategy{Warn: warned(warnNetworkPolicy), Validate: checked(validateNetworkPolicy), ValidateUpdate: checked2(validateNetworkPolicyUpdate), Unconditional: true, Generation: true, Default: typed(func(n *networkingv1.NetworkPolicy) {
 		for i := range n.Spec.Ingress {
 			defaultPolicyPorts(n.Spec.Ingress[i].Ports)
 		}
@@ -110,22 +114,22 @@ func defaultPolicyPorts(ports []networkingv1.NetworkPolicyPort) {
 func segmentName(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }
 
 func role() Strategy {
-	return Strategy{Validate: checked(validateRole), Unconditional: true, ValidName: segmentName}
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateRole), Unconditional: true, ValidName: segmentName}
 }
 
 func clusterRole() Strategy {
-	return Strategy{Validate: checked(validateClusterRole), Unconditional: true, ValidName: segmentName}
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateClusterRole), Unconditional: true, ValidName: segmentName}
 }
 
 func roleBinding() Strategy {
-	return Strategy{Validate: checked(validateRoleBinding), ValidateUpdate: checked2(validateRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.RoleBinding) {
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateRoleBinding), ValidateUpdate: checked2(validateRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.RoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}
 }
 
 func clusterRoleBinding() Strategy {
-	return Strategy{Validate: checked(validateClusterRoleBinding), ValidateUpdate: checked2(validateClusterRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateClusterRoleBinding), ValidateUpdate: checked2(validateClusterRoleBindingUpdate), Unconditional: true, ValidName: segmentName, Default: typed(func(b *rbacv1.ClusterRoleBinding) {
 		fill(&b.RoleRef.APIGroup, rbacv1.GroupName)
 		defaultSubjects(b.Subjects)
 	})}
@@ -149,7 +153,7 @@ func priorityClass() Strategy {
 }
 
 func csiDriver() Strategy {
-	return Strategy{Warn: warnCSIDriver, Validate: checked(validateCSIDriver), ValidateUpdate: checked2(validateCSIDriverUpdate), Unconditional: true, PrepareUpdate: typed2(func(d, old *storagev1.CSIDriver) {
+	return Strategy{ReturnDeleted: true, Warn: warned(warnCSIDriver), Validate: checked(validateCSIDriver), ValidateUpdate: checked2(validateCSIDriverUpdate), PrepareUpdate: typed2(func(d, old *storagev1.CSIDriver) {
 		if !apiequality.Semantic.DeepEqual(d.Spec, old.Spec) {
 			d.Generation = old.Generation + 1
 		}
@@ -169,30 +173,30 @@ func csiDriver() Strategy {
 
 func csiNode() Strategy {
 	// The health of storage is behind a gate that is off.
-	return Strategy{PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), ValidateUpdate: checked2(validateCSINodeUpdate), Unconditional: true}
+	return Strategy{ReturnDeleted: true, PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), ValidateUpdate: checked2(validateCSINodeUpdate)}
 }
 
 func csiStorageCapacity() Strategy {
-	return Strategy{Validate: checked(validateCapacity), ValidateUpdate: checked2(validateCapacityUpdate), Unconditional: true}
+	return Strategy{Warn: warned(warnCSIStorageCapacity), Validate: checked(validateCapacity), ValidateUpdate: checked2(validateCapacityUpdate)}
 }
 
 func volumeAttachment() Strategy {
-	return Strategy{Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
+	return Strategy{ReturnDeleted: true, Validate: checked(validateVolumeAttachment), ValidateUpdate: checked2(validateVolumeAttachmentUpdate)}
 }
 
 func volumeAttributesClass() Strategy {
-	return Strategy{Validate: checked(validateVolumeAttributesClass), ValidateUpdate: checked2(validateVolumeAttributesClassUpdate), Unconditional: true}
+	return Strategy{ReturnDeleted: true, Validate: checked(validateVolumeAttributesClass), ValidateUpdate: checked2(validateVolumeAttributesClassUpdate), Unconditional: true}
 }
 
 func storageClass() Strategy {
-	return Strategy{Validate: checked(validateStorageClass), ValidateUpdate: checked2(validateStorageClassUpdate), Unconditional: true, Default: typed(func(c *storagev1.StorageClass) {
+	return Strategy{ReturnDeleted: true, Warn: warned(warnStorageClass), Validate: checked(validateStorageClass), ValidateUpdate: checked2(validateStorageClassUpdate), Unconditional: true, Default: typed(func(c *storagev1.StorageClass) {
 		set(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
 		set(&c.VolumeBindingMode, storagev1.VolumeBindingImmediate)
 	})}
 }
 
 func runtimeClass() Strategy {
-	return Strategy{Validate: checked(validateRuntimeClass), ValidateUpdate: checked2(validateRuntimeClassUpdate), Unconditional: true}
+	return Strategy{CreateOnUpdate: true, Warn: warned(warnRuntimeClass), Validate: checked(validateRuntimeClass), ValidateUpdate: checked2(validateRuntimeClassUpdate)}
 }
 
 func signingRequest() Strategy {
@@ -249,28 +253,37 @@ func keepDecisions(c, old *certificatesv1.CertificateSigningRequest) {
 	c.Status.Conditions = kept
 }
 
+// configurationName refuses, for new objects, the names that those of files have.
+func configurationName(name string, prefix bool) []string {
+	out := apivalidation.NameIsDNSSubdomain(name, prefix)
+	if strings.HasSuffix(name, staticSuffix) {
+		out = append(out, staticName)
+	}
+	return out
+}
+
 func mutatingPolicy() Strategy {
-	return Strategy{Validate: checked(validateMutatingPolicy), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
+	return Strategy{Warn: warnStaticName, ValidName: configurationName, Validate: checked(validateMutatingPolicy), Generation: true, Default: typed(func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}
 }
 
 func mutatingPolicyBinding() Strategy {
-	return Strategy{Validate: checked(validateMutatingBinding), Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
+	return Strategy{Warn: warnStaticName, ValidName: configurationName, Validate: checked(validateMutatingBinding), Generation: true, Default: typed(func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
 		defaultMatch(b.Spec.MatchResources)
 	})}
 }
 
 func validatingPolicy() Strategy {
-	return Strategy{Validate: checked(validateValidatingPolicy), Unconditional: true, Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+	return Strategy{Warn: warnStaticName, ValidName: configurationName, Validate: checked(validateValidatingPolicy), Generation: true, Default: typed(func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 		set(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	})}
 }
 
 func validatingPolicyBinding() Strategy {
-	return Strategy{Validate: checked(validateValidatingBinding), Unconditional: true, Generation: true, Default: typed(func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+	return Strategy{Warn: warnStaticName, ValidName: configurationName, Validate: checked(validateValidatingBinding), Generation: true, Default: typed(func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 		defaultMatch(b.Spec.MatchResources)
 	})}
 }
@@ -290,7 +303,12 @@ func defaultMatch(m *admissionregistrationv1.MatchResources) {
 }
 
 func mutatingWebhook() Strategy {
-	return Strategy{Validate: checked(validateMutatingWebhooks), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
+	return Strategy{Warn: warnMutatingWebhooks, ValidName: configurationName, Validate: checked(validateMutatingWebhooks), PrepareCreate: typed(func(c *admissionregistrationv1.MutatingWebhookConfiguration) { c.Generation = 1 }), PrepareUpdate: typed2(func(c, old *admissionregistrationv1.MutatingWebhookConfiguration) {
+		// No webhooks are, to upstream, not an empty list of them.
+		if !reflect.DeepEqual(c.Webhooks, old.Webhooks) {
+			c.Generation = old.Generation + 1
+		}
+	}), Default: typed(func(c *admissionregistrationv1.MutatingWebhookConfiguration) {
 		for i := range c.Webhooks {
 			w := &c.Webhooks[i]
 			set(&w.FailurePolicy, admissionregistrationv1.Fail)
@@ -305,7 +323,12 @@ func mutatingWebhook() Strategy {
 }
 
 func validatingWebhook() Strategy {
-	return Strategy{Validate: checked(validateValidatingWebhooks), Unconditional: true, Generation: true, SpecIsWhole: true, Default: typed(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
+	return Strategy{Warn: warnValidatingWebhooks, ValidName: configurationName, Validate: checked(validateValidatingWebhooks), PrepareCreate: typed(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Generation = 1 }), PrepareUpdate: typed2(func(c, old *admissionregistrationv1.ValidatingWebhookConfiguration) {
+		// No webhooks are, to upstream, not an empty list of them.
+		if !reflect.DeepEqual(c.Webhooks, old.Webhooks) {
+			c.Generation = old.Generation + 1
+		}
+	}), Default: typed(func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 		for i := range c.Webhooks {
 			w := &c.Webhooks[i]
 			set(&w.FailurePolicy, admissionregistrationv1.Fail)
@@ -355,7 +378,7 @@ func priorityLevel() Strategy {
 
 func clusterTrustBundle() Strategy {
 	return Strategy{
-		Validate: checked(validateTrustBundle), ValidateUpdate: checked2(validateTrustBundleUpdate), Unconditional: true, ValidName: segmentName,
+		Validate: checked(validateTrustBundle), ValidateUpdate: checked2(validateTrustBundleUpdate), ValidName: segmentName,
 		FieldNames: []string{"spec.signerName"},
 		Fields: fielded(func(b *certificatesv1.ClusterTrustBundle) map[string]string {
 			return map[string]string{"spec.signerName": b.Spec.SignerName}
@@ -390,7 +413,7 @@ func deviceTaintRule() Strategy {
 }
 
 func storageVersionMigration() Strategy {
-	return Strategy{Validate: checked(validateStorageVersionMigration), ValidateUpdate: checked2(validateStorageVersionMigrationUpdate), Unconditional: true}
+	return Strategy{Validate: checked(validateStorageVersionMigration), ValidateUpdate: checked2(validateStorageVersionMigrationUpdate)}
 }
 
 func deviceClass() Strategy   { return Strategy{Unconditional: true, Generation: true} }
@@ -462,7 +485,6 @@ func customResourceDefinition() Strategy {
 func apiService() Strategy {
 	return Strategy{
 		Validate: checked(validateAPIService), ValidName: segmentName,
-		Unconditional: true,
 		Default: typed(func(a *apiregistrationv1.APIService) {
 			if a.Spec.Service != nil {
 				set(&a.Spec.Service.Port, 443)

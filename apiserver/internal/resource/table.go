@@ -107,7 +107,7 @@ func groups() []group {
 		{kind: "PriorityClass", resource: "priorityclasses", short: "pc", cluster: true, strategy: priorityClass().shown(priorityClassTable())},
 	}}, {"storage.k8s.io", "v1", []row{
 		{kind: "CSIDriver", resource: "csidrivers", cluster: true, strategy: csiDriver().shown(csiDriverTable())},
-		{kind: "CSINode", resource: "csinodes", cluster: true, strategy: csiNode().shown(csiNodeTable())},
+		{kind: "CSINode", resource: "csinodes", cluster: true, sub: status, strategy: csiNode().shown(csiNodeTable())},
 		{kind: "CSIStorageCapacity", resource: "csistoragecapacities", strategy: csiStorageCapacity()},
 		{kind: "StorageClass", resource: "storageclasses", short: "sc", cluster: true, strategy: storageClass().shown(storageClassTable())},
 		{kind: "VolumeAttachment", resource: "volumeattachments", cluster: true, sub: status, strategy: volumeAttachment().shown(volumeAttachmentTable())},

@@ -463,11 +463,17 @@ func (c *checks) metric(m *autoscalingv2.MetricSpec, p *field.Path) {
 	one("external", m.External != nil, func(p *field.Path) {
 		c.metricName(m.External.Metric, p.Child("metric"))
 		c.metricTarget(m.External.Target, p.Child("target"))
+		switch t := m.External.Target; {
+		case t.Value == nil && t.AverageValue == nil:
+			c.required(p.Child("target", "averageValue"), "must set either a target value for metric or a per-pod target")
+		case t.Value != nil && t.AverageValue != nil:
+			c.forbidden(p.Child("target", "value"), "may not set both a target value for metric and a per-pod target")
+		}
 	})
 	one("pods", m.Pods != nil, func(p *field.Path) {
 		c.metricName(m.Pods.Metric, p.Child("metric"))
 		c.metricTarget(m.Pods.Target, p.Child("target"))
-		if m.Pods.Target.AverageValue == nil || m.Pods.Target.AverageValue.Sign() != 1 {
+		if m.Pods.Target.AverageValue == nil {
 			c.required(p.Child("target", "averageValue"), "must specify a positive target averageValue")
 		}
 	})

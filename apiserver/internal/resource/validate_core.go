@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -175,9 +176,11 @@ func validateNode(n *corev1.Node) field.ErrorList {
 		c.add(validation.IsValidCIDRForLegacyField(at.Index(i), v, true, nil))
 	}
 	if len(n.Spec.PodCIDRs) > 1 {
-		if ok, err := netutils.IsDualStackCIDRStrings(n.Spec.PodCIDRs); err != nil {
+		ok, err := netutils.IsDualStackCIDRStrings(n.Spec.PodCIDRs)
+		if err != nil {
 			c.list = append(c.list, field.InternalError(at, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%w", err)))
-		} else if !ok || len(n.Spec.PodCIDRs) > 2 {
+		}
+		if !ok || len(n.Spec.PodCIDRs) > 2 {
 			c.invalid(at, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family")
 		}
 	}
@@ -232,6 +235,17 @@ func (c *checks) nodeResources(n *corev1.Node) {
 	for k, q := range n.Status.Allocatable {
 		c.resourceQuantity(k, q, root("status", "allocatable", string(k)))
 	}
+}
+
+// validateNodeChange checks an update of the node itself; of its status, the rest was checked before.
+func validateNodeChange(n, old *corev1.Node) field.ErrorList {
+	list := validateNode(n)
+	for _, e := range validateNodeUpdate(n, old) {
+		if !slices.ContainsFunc(list, func(o *field.Error) bool { return o.Error() == e.Error() }) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {

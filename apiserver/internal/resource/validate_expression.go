@@ -29,7 +29,11 @@ type expressions struct {
 func (e *expressions) compiled(p *field.Path, source string, o expression.Options, want ...*cel.Type) {
 	trimmed := strings.TrimSpace(source)
 	if trimmed == "" {
-		e.required(p, fmt.Sprintf("%s is not specified", p.String()[strings.LastIndex(p.String(), ".")+1:]))
+		why := fmt.Sprintf("%s is not specified", p.String()[strings.LastIndex(p.String(), ".")+1:])
+		if strings.Contains(p.String(), ".mutations[") {
+			why = ""
+		}
+		e.required(p, why)
 		return
 	}
 	if err := e.scope.Compile(trimmed, o, want...).Err(); err != nil {

@@ -11,7 +11,7 @@ import (
 func validateAPIService(a *apiregistrationv1.APIService) field.ErrorList {
 	c := &checks{}
 	p, s := root("spec"), &a.Spec
-	if want := s.Version + "." + s.Group; a.Name != want {
+	if want := s.Version + "." + s.Group; a.Name != "" && a.Name != want {
 		c.invalid(root("metadata", "name"), a.Name, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want))
 	}
 	// The core group's name is empty.

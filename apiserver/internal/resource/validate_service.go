@@ -166,6 +166,13 @@ func (c *checks) sessionAffinity(s *corev1.Service, p *field.Path) {
 	}
 }
 
+// ValidateClusterIPs checks a service's addresses and families alone; those that the old one, if any, had stay valid. They are checked before any is given out.
+func ValidateClusterIPs(s, old *corev1.Service) field.ErrorList {
+	c := &checks{}
+	c.clusterIPs(s, old, root("spec"))
+	return c.list
+}
+
 func (c *checks) clusterIPs(s, old *corev1.Service, p *field.Path) {
 	at, ips := p.Child("clusterIPs"), s.Spec.ClusterIPs
 	switch one := s.Spec.ClusterIP; {

@@ -163,7 +163,17 @@ func (c *checks) classKept(n, o *corev1.PersistentVolumeClaim) {
 func validateVolume(v *corev1.PersistentVolume) field.ErrorList {
 	c := &checks{}
 	c.volumeSpec(&v.Spec, v.Name, root("spec"), false)
+	const key = corev1.MountOptionAnnotation
+	if _, ok := v.Annotations[key]; ok && !mountsWithOptions(&v.Spec) {
+		c.forbidden(root("metadata", "annotations", key), "may not specify mount options for this volume type")
+	}
 	return c.list
+}
+
+// mountsWithOptions is whether a volume is of those whose options may be in an annotation.
+func mountsWithOptions(s *corev1.PersistentVolumeSpec) bool {
+	return s.GCEPersistentDisk != nil || s.AWSElasticBlockStore != nil || s.Glusterfs != nil || s.NFS != nil || s.RBD != nil || s.Quobyte != nil || s.ISCSI != nil ||
+		s.Cinder != nil || s.CephFS != nil || s.AzureFile != nil || s.VsphereVolume != nil || s.AzureDisk != nil || s.PhotonPersistentDisk != nil
 }
 
 // volumeSpec checks a persistent volume, or one written into a

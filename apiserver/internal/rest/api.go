@@ -53,9 +53,11 @@ type Reviewer interface {
 // state that strategies do not have: IP allocation, escalation checks.
 type Hooks interface {
 	// BeforeCreate runs after admission and before validation. The returned
-	// function, where not nil, undoes it if the write fails.
-	BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (undo func(), err error)
-	BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (undo func(), err error)
+	// function, where not nil, is called with the outcome: what was taken for
+	// a write that failed or was a dry run is given back, and after one that
+	// was made what it gave up.
+	BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (done func(written bool), err error)
+	BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (done func(written bool), err error)
 	AfterDelete(ctx context.Context, k *resource.Kind, obj runtime.Object)
 }
 

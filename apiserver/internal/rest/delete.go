@@ -122,8 +122,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	if q.res.Kind.Kind == "Pod" && q.res.Group == "" || q.res.Kind.Kind == "Service" && q.res.Group == "" || q.res.Kind.Kind == "PersistentVolumeClaim" {
-		// Upstream answers these with the object itself.
+	if q.res.Strategy.ReturnDeleted {
 		return a.writeEntry(w, q, code, e)
 	}
 	status := &metav1.Status{
@@ -189,7 +188,12 @@ func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcach
 	before := obj.DeepCopyObject()
 	keep := q.planDeletion(obj, o)
 	if len(o.DryRun) > 0 {
-		return current, !keep, nil
+		// It is shown as it would be.
+		if !keep && q.res.Strategy.GraceSeconds != nil {
+			obj = ended(obj)
+		}
+		value, err := a.encodeStored(q.res, obj)
+		return &watchcache.Entry{Key: current.Key, Value: value, Rev: current.Rev}, !keep, err
 	}
 	if !keep {
 		rev, err := a.deps.Store.Delete(q.ctx(), q.res.Prefix+current.Key, current.Rev)
@@ -246,6 +250,9 @@ func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) 
 	if p == nil {
 		return nil
 	}
+	if ns, ok := m.(*corev1.Namespace); ok {
+		return namespacePreconditions(p, ns)
+	}
 	// Upstream names the kind here, not the resource.
 	gr := schema.GroupResource{Group: q.res.GroupVersionKind.Group, Resource: q.res.GroupVersionKind.Kind}
 	if p.UID != nil && *p.UID != m.GetUID() {
@@ -257,11 +264,25 @@ func (q *request) deletePreconditions(o *metav1.DeleteOptions, m metav1.Object) 
 	return nil
 }
 
+// namespacePreconditions is upstream's own check for namespaces.
+func namespacePreconditions(p *metav1.Preconditions, ns *corev1.Namespace) error {
+	gr := corev1.Resource("namespaces")
+	if p.UID != nil && *p.UID != ns.UID {
+		return apierrors.NewConflict(gr, ns.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, ns.UID)) //nolint:staticcheck // upstream's words
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != ns.ResourceVersion {
+		return apierrors.NewConflict(gr, ns.Name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", *p.ResourceVersion, ns.ResourceVersion)) //nolint:staticcheck // upstream's words
+	}
+	return nil
+}
+
 // planDeletion marks the object as being deleted where something still has to
 // happen first, and says whether it stays for now.
 func (q *request) planDeletion(obj runtime.Object, o *metav1.DeleteOptions) (keep bool) {
 	m := obj.(metav1.Object)
-	setPropagation(m, o, q.res.Strategy.Orphans)
+	if !q.res.Strategy.NoPropagation {
+		setPropagation(m, o, q.res.Strategy.Orphans)
+	}
 	if q.res.Strategy.PrepareDelete != nil && m.GetDeletionTimestamp() == nil {
 		q.res.Strategy.PrepareDelete(obj)
 	}

@@ -97,7 +97,7 @@ func (q *request) versioned(after []byte, check validation) error {
 	if json.Unmarshal(after, &fields) != nil {
 		return nil //nolint:nilerr // who reads it next says what is wrong
 	}
-	if version, ok := fields["apiVersion"]; ok && string(version) != `""` {
+	if version, ok := fields["apiVersion"]; ok && string(version) != `""` && string(version) != "null" {
 		return nil
 	}
 	var unknown []error

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -50,7 +51,8 @@ func givenVersion(m metav1.Object) string {
 
 func (q *request) preconditions(m, old metav1.Object) error {
 	if rv := givenVersion(m); rv == "" && !q.res.Strategy.Unconditional {
-		return apierrors.NewInvalid(q.res.GroupVersionKind.GroupKind(), q.info.Name, field.ErrorList{
+		// Upstream names the resource here, not the kind.
+		return apierrors.NewInvalid(schema.GroupKind{Group: q.res.Group, Kind: q.res.Resource}, q.info.Name, field.ErrorList{
 			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
 		})
 	} else if rv != "" && rv != old.GetResourceVersion() {

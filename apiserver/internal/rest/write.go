@@ -173,13 +173,13 @@ func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.
 	if k.Strategy.PrepareCreate != nil {
 		k.Strategy.PrepareCreate(obj)
 	}
-	undo, err := a.deps.Hooks.BeforeCreate(q.ctx(), k, obj, dry)
+	done, err := a.deps.Hooks.BeforeCreate(q.ctx(), k, obj, dry)
 	if err != nil {
 		return nil, err
 	}
 	e, err := a.commitCreate(q, at, obj, dry)
-	if (err != nil || dry) && undo != nil {
-		undo()
+	if done != nil {
+		done(err == nil && !dry)
 	}
 	return e, err
 }
@@ -389,13 +389,13 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 	q.dedupOwners(obj.(metav1.Object), " after mutating admission happens")
 	obj = prepareUpdate(k, sub, obj, old)
 	at.Object = obj
-	undo, err := a.deps.Hooks.BeforeUpdate(q.ctx(), k, obj, old, dry)
+	done, err := a.deps.Hooks.BeforeUpdate(q.ctx(), k, obj, old, dry)
 	if err != nil {
 		return nil, err
 	}
 	e, err := a.commitUpdate(q, sub, at, obj, old, current, dry)
-	if (err != nil || dry) && undo != nil {
-		undo()
+	if done != nil {
+		done(err == nil && !dry)
 	}
 	return e, err
 }
@@ -406,8 +406,16 @@ func (a *API) commitUpdate(q *request, sub string, at *admission.Attributes, obj
 	if errs := validateUpdate(k, sub, obj, old); len(errs) > 0 {
 		return nil, invalidObject(k, m.GetName(), errs)
 	}
-	if k.Strategy.Warn != nil && sub == "" {
-		for _, text := range k.Strategy.Warn(obj, old) {
+	warn := k.Strategy.Warn
+	switch sub {
+	case "":
+	case "status":
+		warn = k.Strategy.WarnStatus
+	default:
+		warn = nil
+	}
+	if warn != nil {
+		for _, text := range warn(obj, old) {
 			q.warn(text)
 		}
 	}

@@ -111,9 +111,13 @@ var (
 	anyTime     = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 	anyRevision = regexp.MustCompile(`(resourceVersion\\*":\\*"|resourceVersion:|current: )\d+`)
 	// Addresses that were allocated, which the first of the range never is, and names that were generated from the cases' "x-".
-	anyAddress   = regexp.MustCompile(`\b10\.96\.(\d{2,3}\.\d+|\d+\.\d{2,3}|[1-9]\.\d+)\b`)
+	anyAddress   = regexp.MustCompile(`\b10\.96\.(\d{2,3}\.\d+|\d+\.\d{2,3}|[1-9]\.\d+)\b|\bfd00:10:96::[0-9a-f:]+\b`)
 	anyGenerated = regexp.MustCompile(`\bx-[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
-	anyPort      = regexp.MustCompile(`\b192\.0\.2\.1:\d+`)
+	// Node ports that were allocated, in patches that are shown and in columns.
+	anyNodePort    = regexp.MustCompile(`(nodePort\W{1,4})3[0-2]\d{3}\b`)
+	anyPortShown   = regexp.MustCompile(`(\d:)3[0-2]\d{3}(/(TCP|UDP|SCTP))`)
+	anyTokenVolume = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
+	anyPort        = regexp.MustCompile(`\b192\.0\.2\.1:\d+`)
 	// pointers are addresses in messages that print Go values.
 	pointers = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 )
@@ -177,6 +181,10 @@ func scrub(key string, v any) any {
 			}
 			out[i] = scrub(key, e)
 		}
+		if (key == "rows" || key == "items") && strings.Contains(fmt.Sprint(out...), "allocated") {
+			// Addresses by their names, which are random.
+			slices.SortStableFunc(out, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		}
 		return out
 	case nil:
 		return nil
@@ -195,7 +203,9 @@ func scrub(key string, v any) any {
 		return "age"
 	}
 	s = anyRevision.ReplaceAllString(anyTime.ReplaceAllString(s, "time"), "${1}revision")
+	s = anyPortShown.ReplaceAllString(anyNodePort.ReplaceAllString(s, "${1}allocated"), "${1}allocated${2}")
 	s = anyPort.ReplaceAllString(s, "address")
 	s = anyGenerated.ReplaceAllString(anyAddress.ReplaceAllString(s, "allocated"), "x-generated")
+	s = anyTokenVolume.ReplaceAllString(s, "kube-api-access")
 	return pointers.ReplaceAllString(anyUID.ReplaceAllString(s, "uid"), "pointer")
 }

@@ -9,13 +9,13 @@ import (
 )
 
 // exchange lets each server open the other's store, and compares every object that both read there.
-func exchange(ctx context.Context, l *lab.Lab, r *run) error {
+func exchange(ctx context.Context, l *lab.Lab, r *run, ranges string) error {
 	for _, store := range []string{"upstream", "ours"} {
-		up, err := serve(ctx, l, "upstream", l.Upstream, store)
+		up, err := serve(ctx, l, "upstream", l.Upstream, store, ranges)
 		if err != nil {
 			return err
 		}
-		our, err := serve(ctx, l, "ours", l.Ours, store)
+		our, err := serve(ctx, l, "ours", l.Ours, store, ranges)
 		if err != nil {
 			up.Proc.Stop()
 			return err

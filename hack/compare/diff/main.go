@@ -18,7 +18,7 @@ import (
 // options are the command line.
 type options struct {
 	upstream, ours, golden, testdata string
-	report, full, only               string
+	report, full, only, ranges       string
 	seed                             uint64
 	mutations                        int
 }
@@ -35,6 +35,7 @@ func main() {
 	flag.StringVar(&o.report, "report", "", "file of the report, empty for none")
 	flag.StringVar(&o.full, "full", "bin/diff.txt", "file of all differences")
 	flag.StringVar(&o.only, "kind", "", "compare this kind alone")
+	flag.StringVar(&o.ranges, "ranges", "10.96.0.0/16", "service addresses of both servers; 10.96.0.0/16,fd00:10:96::/112 compares dual stack")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the mutations, 0 for one of the clock")
 	flag.IntVar(&o.mutations, "mutations", 30, "mutations of each valid object")
 	flag.Parse()
@@ -58,12 +59,12 @@ func compareServers(ctx context.Context, o options) error {
 		return err
 	}
 	defer l.Close()
-	up, err := serve(ctx, l, "upstream", l.Upstream, "upstream")
+	up, err := serve(ctx, l, "upstream", l.Upstream, "upstream", o.ranges)
 	if err != nil {
 		return err
 	}
 	defer up.Proc.Stop()
-	our, err := serve(ctx, l, "ours", l.Ours, "ours")
+	our, err := serve(ctx, l, "ours", l.Ours, "ours", o.ranges)
 	if err != nil {
 		return err
 	}
@@ -82,19 +83,19 @@ func compareServers(ctx context.Context, o options) error {
 	up.Proc.Stop()
 	our.Proc.Stop()
 	// What was compared is told even where the stores could not be.
-	if err := exchange(ctx, l, r); err != nil {
+	if err := exchange(ctx, l, r, o.ranges); err != nil {
 		return errors.Join(err, r.finish(o))
 	}
 	return r.finish(o)
 }
 
 // serve starts an API server on a store.
-func serve(ctx context.Context, l *lab.Lab, name, bin, store string) (*side, error) {
+func serve(ctx context.Context, l *lab.Lab, name, bin, store, ranges string) (*side, error) {
 	_, url, err := l.Store(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	s, err := l.Serve(ctx, name, bin, "--etcd-servers="+url)
+	s, err := l.Serve(ctx, name, bin, "--etcd-servers="+url, "--service-cluster-ip-range="+ranges)
 	if err != nil {
 		return nil, err
 	}

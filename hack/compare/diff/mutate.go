@@ -111,6 +111,9 @@ func (r *run) mutations(ctx context.Context, rnd *rand.Rand, base map[string]any
 	k := r.kinds[id]
 	meta, _ := base["metadata"].(map[string]any)
 	item := fmt.Sprintf("%s/%v", k.collection(), meta["name"])
+	if err := r.unconditional(ctx, id, k, item, base); err != nil {
+		return err
+	}
 	for range n {
 		obj, what := mutate(rnd, base)
 		query := "?dryRun=All&fieldManager=mutator&fieldValidation=" + []string{"Strict", "Warn", "Ignore"}[rnd.IntN(3)]
@@ -145,6 +148,33 @@ func (r *run) mutations(ctx context.Context, rnd *rand.Rand, base map[string]any
 		p := all[rnd.IntN(len(all))]
 		patch := []map[string]any{{"op": []string{"add", "remove", "replace", "test", "copy", "move", "bad"}[rnd.IntN(7)], "path": "/" + strings.Join(p.parts, "/"), "value": strange(rnd), "from": "/metadata/labels"}}
 		if err := r.both(ctx, id, "patch json", brief(string(marshal(patch))), request{method: "PATCH", path: item + query, contentType: "application/json-patch+json", body: marshal(patch)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unconditional updates without a resource version, what is there and what is not, and deletes with preconditions that do not hold.
+func (r *run) unconditional(ctx context.Context, id string, k kind, item string, base map[string]any) error {
+	const query = "?dryRun=All&fieldManager=mutator"
+	other := clone(base)
+	other["metadata"].(map[string]any)["name"] = "there-is-none"
+	for _, x := range []struct {
+		verb, name string
+		request
+	}{
+		{"update", "without a resource version", request{method: "PUT", path: item + query, contentType: mediaJSON, body: marshal(base)}},
+		{"update", "of none", request{method: "PUT", path: k.collection() + "/there-is-none" + query, contentType: mediaJSON, body: marshal(other)}},
+		{"update", "under another's name", request{method: "PUT", path: item + query, contentType: mediaJSON, body: marshal(other)}},
+		{"patch merge", "of none", request{method: "PATCH", path: k.collection() + "/there-is-none" + query, contentType: "application/merge-patch+json", body: []byte("{}")}},
+		{"patch apply", "of none", request{method: "PATCH", path: k.collection() + "/there-is-none" + query, contentType: "application/apply-patch+yaml", body: marshal(other)}},
+		{"create", "again", request{method: "POST", path: k.collection() + query, contentType: mediaJSON, body: marshal(base)}},
+		{"delete", "of another uid", request{method: "DELETE", path: item + "?dryRun=All", contentType: mediaJSON, body: []byte(`{"preconditions":{"uid":"00000000-0000-0000-0000-000000000000"}}`)}},
+		{"delete", "dry run", request{method: "DELETE", path: item + "?dryRun=All"}},
+		{"delete", "in the background, dry run", request{method: "DELETE", path: item + "?dryRun=All&propagationPolicy=Background"}},
+		{"delete", "in the foreground, dry run", request{method: "DELETE", path: item + "?dryRun=All&propagationPolicy=Foreground"}},
+	} {
+		if err := r.both(ctx, id, x.verb, x.name, x.request); err != nil {
 			return err
 		}
 	}
