@@ -67,6 +67,8 @@ type Strategy struct {
 	// PrepareDelete changes an object when its deletion begins, such as by a
 	// finalizer of the server's own.
 	PrepareDelete func(obj runtime.Object)
+	// Canonicalize fills in, after validation of a new object, what follows from the rest.
+	Canonicalize func(obj runtime.Object)
 	// Warn returns warnings for the client; old is nil on a creation.
 	Warn func(obj, old runtime.Object) []string
 	// WarnStatus is Warn for updates of the status.

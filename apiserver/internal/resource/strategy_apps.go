@@ -200,6 +200,8 @@ func job() Strategy {
 			if j.Spec.ManualSelector == nil || !*j.Spec.ManualSelector {
 				selectOwnPods(j)
 			}
+		}),
+		Canonicalize: typed(func(j *batchv1.Job) {
 			if len(j.Labels) == 0 {
 				j.Labels = maps.Clone(j.Spec.Template.Labels)
 			}

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -49,7 +50,12 @@ func event() Strategy {
 }
 
 func limitRange() Strategy {
-	return Strategy{CreateOnUpdate: true, Validate: checked(validateLimitRange), Unconditional: true, Default: typed(func(l *corev1.LimitRange) {
+	return Strategy{CreateOnUpdate: true, Validate: checked(validateLimitRange), Unconditional: true, PrepareCreate: typed(func(l *corev1.LimitRange) {
+		// It alone may come without a name.
+		if l.Name == "" {
+			l.Name = string(uuid.NewUUID())
+		}
+	}), Default: typed(func(l *corev1.LimitRange) {
 		for i := range l.Spec.Limits {
 			defaultLimit(&l.Spec.Limits[i])
 		}

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -8,6 +9,8 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/operation"
+	"k8s.io/apimachinery/pkg/api/validate"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -17,9 +20,23 @@ import (
 )
 
 func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
+	return checkVolumeAttachment(a, true)
+}
+
+func checkVolumeAttachment(a *storagev1.VolumeAttachment, isNew bool) field.ErrorList {
 	c := &checks{}
 	p, s := root("spec"), &a.Spec
-	c.csiDriverName(s.Attacher, p.Child("attacher"))
+	switch at := p.Child("attacher"); {
+	case !isNew:
+		c.csiDriverName(s.Attacher, at)
+	case s.Attacher == "":
+		c.required(at, "")
+	default:
+		// Of a new one, upstream declares it beside the type, whose words are others than those for drivers.
+		ctx, op := context.Background(), operation.Operation{Type: operation.Create}
+		c.add(validate.LongNameCaseless(ctx, op, at, &s.Attacher, nil))
+		c.add(validate.MaxLength(ctx, op, at, &s.Attacher, nil, 63))
+	}
 	name, inline := s.Source.PersistentVolumeName, s.Source.InlineVolumeSpec
 	switch at := p.Child("source"); {
 	case inline == nil && name == nil:
@@ -39,7 +56,7 @@ func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 }
 
 func validateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
-	c := &checks{list: validateVolumeAttachment(a)}
+	c := &checks{list: checkVolumeAttachment(a, false)}
 	c.frozen(root("spec"), a.Spec, old.Spec)
 	return c.list
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -239,13 +238,7 @@ func (c *checks) nodeResources(n *corev1.Node) {
 
 // validateNodeChange checks an update of the node itself; of its status, the rest was checked before.
 func validateNodeChange(n, old *corev1.Node) field.ErrorList {
-	list := validateNode(n)
-	for _, e := range validateNodeUpdate(n, old) {
-		if !slices.ContainsFunc(list, func(o *field.Error) bool { return o.Error() == e.Error() }) {
-			list = append(list, e)
-		}
-	}
-	return list
+	return append(validateNode(n), validateNodeUpdate(n, old)...)
 }
 
 func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {

@@ -153,7 +153,7 @@ func (c *checks) classKept(n, o *corev1.PersistentVolumeClaim) {
 		return
 	}
 	if is != was {
-		c.invalid(root("metadata", "annotations").Key(key), is, immutable)
+		c.invalid(root("metadata", "annotations", key), is, immutable)
 	}
 	if name != nil && o.Spec.StorageClassName == nil && (!had || *name == was) {
 		n.Spec.StorageClassName = o.Spec.StorageClassName

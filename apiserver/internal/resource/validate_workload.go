@@ -3,6 +3,7 @@ package resource
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -257,7 +258,7 @@ func (c *checks) statefulSpec(p *field.Path, s *appsv1.StatefulSetSpec) {
 
 // untyped are claims without their kind, which not every encoding keeps.
 func untyped(list []corev1.PersistentVolumeClaim) []corev1.PersistentVolumeClaim {
-	out := append([]corev1.PersistentVolumeClaim(nil), list...)
+	out := slices.Clone(list)
 	for i := range out {
 		out[i].TypeMeta = metav1.TypeMeta{}
 	}

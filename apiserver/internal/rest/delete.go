@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"flagship/apiserver/internal/admission"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/wire"

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
@@ -194,6 +195,9 @@ func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Obj
 	if len(errs) > 0 {
 		return nil, invalidObject(k, m.GetName(), errs)
 	}
+	if k.Strategy.Canonicalize != nil {
+		k.Strategy.Canonicalize(obj)
+	}
 	if k.Strategy.Warn != nil {
 		for _, text := range k.Strategy.Warn(obj, nil) {
 			q.warn(text)
@@ -227,6 +231,14 @@ func invalidObject(k *resource.Kind, name string, errs field.ErrorList) error {
 	if gk.Group == "events.k8s.io" {
 		gk.Group = ""
 	}
+	// What two checks found is said once.
+	said := sets.Set[string]{}
+	errs = slices.DeleteFunc(errs, func(e *field.Error) bool {
+		text := e.Error()
+		twice := said.Has(text)
+		said.Insert(text)
+		return twice
+	})
 	return apierrors.NewInvalid(gk, name, errs)
 }
 
