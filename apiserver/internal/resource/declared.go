@@ -16,6 +16,20 @@ import (
 // was: each takes the old value too, nil where there is none.
 type declaration struct{ checks }
 
+// withDeclared is what all other checks found, each thing once, and then what
+// the declared rules did.
+func withDeclared(found, declared field.ErrorList) field.ErrorList {
+	said := sets.Set[string]{}
+	var out field.ErrorList
+	for _, e := range found {
+		if text := e.Error(); !said.Has(text) {
+			said.Insert(text)
+			out = append(out, e)
+		}
+	}
+	return append(out, declared...)
+}
+
 // item is a rule for one entry of a list, or for a structure.
 type item[T any] func(d *declaration, p *field.Path, v, old *T)
 

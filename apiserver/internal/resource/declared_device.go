@@ -227,22 +227,8 @@ func declaredDevice(d *declaration, p *field.Path, v, _ *resourcev1.Device) {
 
 // oneValue wants an attribute to have exactly one value.
 func (d *declaration) oneValue(p *field.Path, a *resourcev1.DeviceAttribute) {
-	var have []string
-	for _, m := range []struct {
-		name string
-		set  bool
-	}{
-		{"int", a.IntValue != nil},
-		{"bool", a.BoolValue != nil},
-		{"string", a.StringValue != nil},
-		{"version", a.VersionValue != nil},
-	} {
-		if m.set {
-			have = append(have, m.name)
-		}
-	}
 	const all = "`int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`"
-	switch len(have) {
+	switch have := valuesOf(a); len(have) {
 	case 0:
 		d.invalid(p, "", "must specify one of: "+all)
 	case 1:

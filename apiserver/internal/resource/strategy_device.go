@@ -57,8 +57,14 @@ func resourceSlice() Strategy {
 			}
 		}),
 		PrepareCreate: typed(func(s *resourcev1.ResourceSlice) { dropSliceFields(s, nil) }),
-		PrepareUpdate: typed2(func(s, old *resourcev1.ResourceSlice) { dropSliceFields(s, &old) }),
-		FieldNames:    []string{resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName},
+		PrepareUpdate: typed2(func(s, old *resourcev1.ResourceSlice) {
+			// What is dropped counts as a change.
+			if !equalTo(s.Spec, old.Spec) {
+				s.Generation = old.Generation + 1
+			}
+			dropSliceFields(s, &old)
+		}),
+		FieldNames: []string{resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName},
 		Fields: fielded(func(s *resourcev1.ResourceSlice) map[string]string {
 			out := map[string]string{resourcev1.ResourceSliceSelectorNodeName: "", resourcev1.ResourceSliceSelectorDriver: s.Spec.Driver, resourcev1.ResourceSliceSelectorPoolName: s.Spec.Pool.Name}
 			if s.Spec.NodeName != nil {
@@ -100,7 +106,7 @@ func dropSliceFields(s *resourcev1.ResourceSlice, old **resourcev1.ResourceSlice
 
 func resourceClaim() Strategy {
 	return Strategy{
-		Validate: checked(validateResourceClaim), ValidateUpdate: checked2(validateResourceClaimUpdate), ValidateStatus: checked2(validateResourceClaimStatus), Unconditional: true,
+		Validate: checked(validateResourceClaim), ValidateUpdate: checked2(validateResourceClaimUpdate), ValidateStatus: checked2(validateResourceClaimStatus), Unconditional: true, StatusAlone: true,
 		Default: typed(func(c *resourcev1.ResourceClaim) {
 			defaultDeviceClaim(&c.Spec.Devices)
 			if a := c.Status.Allocation; a != nil {
@@ -118,6 +124,7 @@ func resourceClaim() Strategy {
 			dropUnused(&c.Spec, &was, dropDerived)
 		}),
 		PrepareStatus: typed2(func(c, old *resourcev1.ResourceClaim) {
+			c.Labels, c.Annotations, c.Finalizers = old.Labels, old.Annotations, old.Finalizers
 			was := &old.Status
 			dropUnused(&c.Status, &was, func(s *resourcev1.ResourceClaimStatus) {
 				if s.Allocation != nil {

@@ -61,7 +61,7 @@ func (c *checks) capacityValues(standard, capacity apiresource.Quantity, list []
 	}
 	seen := sets.Set[string]{}
 	for i, q := range list {
-		key := q.AsDec().String()
+		key := strconv.FormatInt(q.Value(), 10)
 		if seen.Has(key) {
 			c.duplicate(p.Index(i), key)
 		}
@@ -102,52 +102,34 @@ func (c *checks) capacityRange(standard, capacity apiresource.Quantity, r *resou
 			c.invalid(p.Child("default"), standard.String(), "default is more than max: "+r.Max.String())
 		}
 	}
-	bounds := []bound{{"default", &standard}, {"min", r.Min}, {"max", r.Max}, {"step", r.Step}}
-	milli := false
-	for _, b := range bounds {
-		milli = milli || b.q != nil && fractional(*b.q)
-	}
-	if milli && !c.milliBounds(bounds, p) || r.Step == nil {
+	if r.Step == nil {
 		return
 	}
 	if r.Step.Sign() <= 0 {
 		c.invalid(p.Child("step"), r.Step.String(), notPositive)
 		return
 	}
-	c.capacityStep(standard, capacity, r, milli, bounds, p)
+	c.capacityStep(standard, capacity, r, p)
 }
 
-func (c *checks) capacityStep(standard, capacity apiresource.Quantity, r *resourcev1.CapacityRequestPolicyRange, milli bool, bounds []bound, p *field.Path) {
+// capacityStep checks the steps of a range. Fractions are rounded up: the gate
+// for them, DRAFractionalCapacityRange, is off where the version to be
+// compatible with is not set.
+func (c *checks) capacityStep(standard, capacity apiresource.Quantity, r *resourcev1.CapacityRequestPolicyRange, p *field.Path) {
 	at := p.Child("step")
 	next := r.Min.DeepCopy()
 	next.Add(*r.Step)
 	if next.Cmp(capacity) > 0 {
 		c.invalid(at, r.Step.String(), fmt.Sprintf("one step %s is larger than capacity value: %s", next.String(), capacity.String()))
 	}
-	if !milli && !c.wholeBounds(bounds, p) {
+	if !c.wholeBounds([]bound{{"default", &standard}, {"min", r.Min}, {"max", r.Max}, {"step", r.Step}}, p) {
 		return
 	}
-	value := (*apiresource.Quantity).Value
-	if milli {
-		value = (*apiresource.Quantity).MilliValue
-	}
 	for _, q := range []*apiresource.Quantity{&standard, r.Max} {
-		if q != nil && (value(q)-value(r.Min))%value(r.Step) != 0 {
+		if q != nil && (q.Value()-r.Min.Value())%r.Step.Value() != 0 {
 			c.invalid(at, q.String(), fmt.Sprintf("value is not a multiple of a given step (%s) from (%s)", r.Step.String(), r.Min.String()))
 		}
 	}
-}
-
-// milliBounds wants thousandths that fit 64 bits.
-func (c *checks) milliBounds(list []bound, p *field.Path) bool {
-	ok := true
-	for _, b := range list {
-		if b.q != nil && b.q.Cmp(*apiresource.NewMilliQuantity(b.q.MilliValue(), b.q.Format)) != 0 {
-			c.invalid(p.Child(b.name), b.q.String(), "value cannot be represented as a milli value")
-			ok = false
-		}
-	}
-	return ok
 }
 
 // wholeBounds wants numbers that fit 63 bits.
@@ -165,10 +147,4 @@ func (c *checks) wholeBounds(list []bound, p *field.Path) bool {
 		}
 	}
 	return ok
-}
-
-// fractional is whether an amount is no whole number.
-func fractional(q apiresource.Quantity) bool {
-	whole := q.DeepCopy()
-	return !whole.RoundUp(apiresource.Scale(0))
 }

@@ -31,7 +31,7 @@ func within[T any](v []T, most int) []T {
 func validateResourceClaim(r *resourcev1.ResourceClaim) field.ErrorList {
 	c := &checks{}
 	c.deviceClaim(&r.Spec.Devices, root("spec", "devices"))
-	return append(c.list, declaredClaim(r, nil)...)
+	return withDeclared(c.list, declaredClaim(r, nil))
 }
 
 // validateResourceClaimUpdate holds the spec to what it was.
@@ -40,13 +40,13 @@ func validateResourceClaimUpdate(r, old *resourcev1.ResourceClaim) field.ErrorLi
 }
 
 func validateResourceClaimTemplate(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
-	return append(claimTemplateErrors(t), declaredClaimTemplate(t, nil)...)
+	return withDeclared(claimTemplateErrors(t), declaredClaimTemplate(t, nil))
 }
 
 func validateResourceClaimTemplateUpdate(t, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
 	c := &checks{list: claimTemplateErrors(t)}
 	c.same(root("spec"), t.Spec, old.Spec)
-	return append(c.list, declaredClaimTemplate(t, old)...)
+	return withDeclared(c.list, declaredClaimTemplate(t, old))
 }
 
 func claimTemplateErrors(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
@@ -61,13 +61,13 @@ func claimTemplateErrors(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 func validateDeviceClass(d *resourcev1.DeviceClass) field.ErrorList {
 	c := &checks{}
 	c.deviceClass(&d.Spec, nil)
-	return append(c.list, declaredDeviceClass(d, nil)...)
+	return withDeclared(c.list, declaredDeviceClass(d, nil))
 }
 
 func validateDeviceClassUpdate(d, old *resourcev1.DeviceClass) field.ErrorList {
 	c := &checks{}
 	c.deviceClass(&d.Spec, &old.Spec)
-	return append(c.list, declaredDeviceClass(d, old)...)
+	return withDeclared(c.list, declaredDeviceClass(d, old))
 }
 
 // deviceClass checks a class. Selectors and configurations that an update

@@ -27,13 +27,13 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 func validateResourceSlice(s *resourcev1.ResourceSlice) field.ErrorList {
 	c := &checks{}
 	c.resourceSlice(&s.Spec, nil)
-	return append(c.list, declaredSlice(s, nil)...)
+	return withDeclared(c.list, declaredSlice(s, nil))
 }
 
 func validateResourceSliceUpdate(s, old *resourcev1.ResourceSlice) field.ErrorList {
 	c := &checks{}
 	c.resourceSlice(&s.Spec, &old.Spec)
-	return append(c.list, declaredSlice(s, old)...)
+	return withDeclared(c.list, declaredSlice(s, old))
 }
 
 func warnResourceSlice(obj, _ anyObject) []string {
@@ -157,7 +157,7 @@ func (c *checks) device(d, old *resourcev1.Device, p *field.Path, placed bool) {
 	for _, name := range sortedKeys(d.Attributes) {
 		at := p.Child("attributes")
 		c.deviceProperty(at, name)
-		c.deviceAttribute(d.Attributes[name], at.Key(shortKey(name)))
+		c.deviceAttribute(d.Attributes[name], at.Key(shortKey(name)), shortKey(name) != string(name))
 	}
 	if old == nil || !equalTo(d.Capacity, old.Capacity) {
 		c.deviceCapacity(d, p.Child("capacity"))
@@ -246,7 +246,9 @@ var semanticVersion = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\
 	`(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?` +
 	`(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`)
 
-func (c *checks) deviceAttribute(a resourcev1.DeviceAttribute, p *field.Path) {
+// deviceAttribute checks an attribute. That it has one value is declared too,
+// but of a path that is not shortened, so that upstream says it twice.
+func (c *checks) deviceAttribute(a resourcev1.DeviceAttribute, p *field.Path, shortened bool) {
 	short := func(p *field.Path, v string) {
 		if len(v) > resourcev1.DeviceAttributeMaxValueLength {
 			c.list = append(c.list, field.TooLong(p, "", resourcev1.DeviceAttributeMaxValueLength))
@@ -261,4 +263,31 @@ func (c *checks) deviceAttribute(a resourcev1.DeviceAttribute, p *field.Path) {
 		}
 		short(p.Child("version"), *v)
 	}
+	const one = "exactly one value must be specified"
+	switch n := len(valuesOf(&a)); {
+	case !shortened || n == 1:
+	case n == 0:
+		c.invalid(p, "", one)
+	default:
+		c.invalid(p, shown(a), one)
+	}
+}
+
+// valuesOf are the fields of an attribute that hold a value.
+func valuesOf(a *resourcev1.DeviceAttribute) []string {
+	var have []string
+	for _, m := range []struct {
+		name string
+		set  bool
+	}{
+		{"int", a.IntValue != nil},
+		{"bool", a.BoolValue != nil},
+		{"string", a.StringValue != nil},
+		{"version", a.VersionValue != nil},
+	} {
+		if m.set {
+			have = append(have, m.name)
+		}
+	}
+	return have
 }

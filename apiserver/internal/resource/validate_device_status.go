@@ -60,7 +60,7 @@ func validateResourceClaimStatus(r, old *resourcev1.ResourceClaim) field.ErrorLi
 	if s.Allocation != nil && old.Status.Allocation == nil {
 		c.allocation(s.Allocation, requestNamesOf(&r.Spec.Devices), p.Child("allocation"))
 	}
-	return append(c.list, declaredClaim(r, old)...)
+	return withDeclared(c.list, declaredClaim(r, old))
 }
 
 func (c *checks) deviceStatus(s *resourcev1.AllocatedDeviceStatus, allocated sets.Set[allocatedDevice], p *field.Path) {
