@@ -24,7 +24,7 @@ func dropUnused[T interface{ DeepCopy() T }](v T, old *T, drops ...func(T)) {
 }
 
 func deviceTaintRule() Strategy {
-	return Strategy{Validate: checked(validateDeviceTaintRule), ValidateUpdate: checked2(validateDeviceTaintRuleUpdate), Unconditional: true, Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
+	return Strategy{Validate: checked(validateDeviceTaintRule), ValidateUpdate: checked2(validateDeviceTaintRuleUpdate), Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
 		defaultDeviceTaint(&r.Spec.Taint)
 	})}
 }
@@ -35,7 +35,7 @@ func defaultDeviceTaint(t *resourcev1.DeviceTaint) {
 
 func deviceClass() Strategy {
 	return Strategy{
-		Validate: checked(validateDeviceClass), ValidateUpdate: checked2(validateDeviceClassUpdate), Unconditional: true, Generation: true,
+		Validate: checked(validateDeviceClass), ValidateUpdate: checked2(validateDeviceClassUpdate), Unconditional: true, ReturnDeleted: true, Generation: true,
 		// What a name is generated from is not looked at.
 		ValidName: func(name string, prefix bool) []string {
 			if prefix {
@@ -48,7 +48,7 @@ func deviceClass() Strategy {
 
 func resourceSlice() Strategy {
 	return Strategy{
-		Validate: checked(validateResourceSlice), ValidateUpdate: checked2(validateResourceSliceUpdate), Warn: warnResourceSlice, Unconditional: true, Generation: true,
+		Validate: checked(validateResourceSlice), ValidateUpdate: checked2(validateResourceSliceUpdate), Warn: warnResourceSlice, Unconditional: true, ReturnDeleted: true, Generation: true,
 		Default: typed(func(s *resourcev1.ResourceSlice) {
 			for i := range s.Spec.Devices {
 				for j := range s.Spec.Devices[i].Taints {
@@ -106,7 +106,7 @@ func dropSliceFields(s *resourcev1.ResourceSlice, old **resourcev1.ResourceSlice
 
 func resourceClaim() Strategy {
 	return Strategy{
-		Validate: checked(validateResourceClaim), ValidateUpdate: checked2(validateResourceClaimUpdate), ValidateStatus: checked2(validateResourceClaimStatus), Unconditional: true, StatusAlone: true,
+		Validate: checked(validateResourceClaim), ValidateUpdate: checked2(validateResourceClaimUpdate), ValidateStatus: checked2(validateResourceClaimStatus), Unconditional: true, ReturnDeleted: true, StatusAlone: true,
 		Default: typed(func(c *resourcev1.ResourceClaim) {
 			defaultDeviceClaim(&c.Spec.Devices)
 			if a := c.Status.Allocation; a != nil {
@@ -140,7 +140,7 @@ func resourceClaim() Strategy {
 
 func resourceClaimTemplate() Strategy {
 	return Strategy{
-		Validate: checked(validateResourceClaimTemplate), ValidateUpdate: checked2(validateResourceClaimTemplateUpdate), Unconditional: true,
+		Validate: checked(validateResourceClaimTemplate), ValidateUpdate: checked2(validateResourceClaimTemplateUpdate), Unconditional: true, ReturnDeleted: true,
 		Default:       typed(func(t *resourcev1.ResourceClaimTemplate) { defaultDeviceClaim(&t.Spec.Spec.Devices) }),
 		PrepareCreate: typed(func(t *resourcev1.ResourceClaimTemplate) { dropUnused(&t.Spec.Spec, nil, dropDerived) }),
 		PrepareUpdate: typed2(func(t, old *resourcev1.ResourceClaimTemplate) {
