@@ -212,7 +212,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
-		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{s.allocator, authorizer},
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{s.allocator, authorizer, s.local.namespace},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,7 +21,8 @@ import (
 // hooks are the allocator's, and what depends on who makes the request.
 type hooks struct {
 	*allocate.Hooks
-	authz authz.Authorizer
+	authz     authz.Authorizer
+	namespace func(ctx context.Context, name string) (*corev1.Namespace, error)
 }
 
 // BeforeCreate stamps a certificate request with who asks: approvers go by

@@ -273,17 +273,17 @@ func writeGoStruct(b *bytes.Buffer, v reflect.Value) error {
 			continue
 		}
 		if f.Anonymous {
-			// Embedded metadata shows its own fields in place.
-			data, err := json.Marshal(v.Field(i).Interface())
-			if err != nil {
-				return fmt.Errorf("render a value for an error: %w", err)
+			// What is embedded shows its own fields in place.
+			var own bytes.Buffer
+			if err := writeGoNamed(&own, v.Field(i)); err != nil {
+				return err
 			}
-			if inner := bytes.Trim(data, "{}"); len(inner) > 0 {
+			if inner := bytes.Trim(own.Bytes(), "{}"); len(inner) > 0 {
 				if n > 0 {
 					b.WriteByte(',')
 				}
 				n++
-				b.Write(data[1 : len(data)-1])
+				b.Write(own.Bytes()[1 : own.Len()-1])
 			}
 			continue
 		}

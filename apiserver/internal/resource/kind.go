@@ -57,7 +57,10 @@ type Strategy struct {
 	PrepareUpdate func(obj, old runtime.Object)
 	// PrepareStatus does the same for the status subresource, after all but
 	// the status was taken from old.
-	PrepareStatus  func(obj, old runtime.Object)
+	PrepareStatus func(obj, old runtime.Object)
+	// StatusAlone is whether the status subresource leaves all metadata as it
+	// is, so that nobody owns any through it.
+	StatusAlone    bool
 	Validate       func(obj runtime.Object) field.ErrorList
 	ValidateUpdate func(obj, old runtime.Object) field.ErrorList
 	ValidateStatus func(obj, old runtime.Object) field.ErrorList

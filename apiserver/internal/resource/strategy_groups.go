@@ -14,7 +14,6 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -406,45 +405,8 @@ func podCertificateRequest() Strategy {
 	}
 }
 
-func deviceTaintRule() Strategy {
-	return Strategy{Validate: checked(validateDeviceTaintRule), ValidateUpdate: checked2(validateDeviceTaintRuleUpdate), Unconditional: true, Generation: true, Default: typed(func(r *resourcev1.DeviceTaintRule) {
-		set(&r.Spec.Taint.TimeAdded, metav1.Time{Time: time.Now().Truncate(time.Second)})
-	})}
-}
-
 func storageVersionMigration() Strategy {
 	return Strategy{Validate: checked(validateStorageVersionMigration), ValidateUpdate: checked2(validateStorageVersionMigrationUpdate)}
-}
-
-func deviceClass() Strategy   { return Strategy{Unconditional: true, Generation: true} }
-func resourceSlice() Strategy { return Strategy{Unconditional: true, Generation: true} }
-
-func resourceClaim() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(c *resourcev1.ResourceClaim) { defaultDeviceClaim(&c.Spec.Devices) })}
-}
-
-func resourceClaimTemplate() Strategy {
-	return Strategy{Unconditional: true, Default: typed(func(t *resourcev1.ResourceClaimTemplate) { defaultDeviceClaim(&t.Spec.Spec.Devices) })}
-}
-
-// defaultDeviceClaim makes a request that says nothing of how many devices one
-// for exactly one.
-func defaultDeviceClaim(d *resourcev1.DeviceClaim) {
-	exactly := func(mode *resourcev1.DeviceAllocationMode, count *int64) {
-		fill(mode, resourcev1.DeviceAllocationModeExactCount)
-		if *mode == resourcev1.DeviceAllocationModeExactCount {
-			fill(count, 1)
-		}
-	}
-	for i := range d.Requests {
-		r := &d.Requests[i]
-		if r.Exactly != nil {
-			exactly(&r.Exactly.AllocationMode, &r.Exactly.Count)
-		}
-		for j := range r.FirstAvailable {
-			exactly(&r.FirstAvailable[j].AllocationMode, &r.FirstAvailable[j].Count)
-		}
-	}
 }
 
 func customResourceDefinition() Strategy {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/authn"
@@ -59,6 +60,9 @@ type Hooks interface {
 	BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (done func(written bool), err error)
 	BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (done func(written bool), err error)
 	AfterDelete(ctx context.Context, k *resource.Kind, obj runtime.Object)
+	// Forbids is what of a write depends on who makes it and on other objects;
+	// its errors come before those of the validation. old is nil on a creation.
+	Forbids(ctx context.Context, verb, sub string, obj, old runtime.Object) field.ErrorList
 }
 
 // Config shapes an API.

@@ -47,6 +47,9 @@ func resetFields(res *Resource, sub string) map[fieldpath.APIVersion]fieldpath.F
 	switch {
 	case sub == "status":
 		set = fieldpath.NewSet(fieldpath.MakePathOrDie("spec"))
+		if res.Strategy.StatusAlone {
+			set.Insert(fieldpath.MakePathOrDie("metadata"))
+		}
 	case hasStatus:
 		set = fieldpath.NewSet(fieldpath.MakePathOrDie("status"))
 	default:

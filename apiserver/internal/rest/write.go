@@ -188,7 +188,7 @@ func (a *API) createOnce(q *request, obj runtime.Object, dry bool) (*watchcache.
 func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Object, dry bool) (*watchcache.Entry, error) {
 	k := q.res.Kind
 	m := obj.(metav1.Object)
-	errs := validateMeta(k, m)
+	errs := append(a.deps.Hooks.Forbids(q.ctx(), q.info.Verb, "", obj, nil), validateMeta(k, m)...)
 	if k.Strategy.Validate != nil {
 		errs = append(errs, k.Strategy.Validate(obj)...)
 	}
@@ -415,7 +415,8 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 func (a *API) commitUpdate(q *request, sub string, at *admission.Attributes, obj, old runtime.Object, current *watchcache.Entry, dry bool) (*watchcache.Entry, error) {
 	k := q.res.Kind
 	m := obj.(metav1.Object)
-	if errs := validateUpdate(k, sub, obj, old); len(errs) > 0 {
+	errs := append(a.deps.Hooks.Forbids(q.ctx(), q.info.Verb, sub, obj, old), validateUpdate(k, sub, obj, old)...)
+	if len(errs) > 0 {
 		return nil, invalidObject(k, m.GetName(), errs)
 	}
 	warn := k.Strategy.Warn
