@@ -48,7 +48,7 @@ func deviceClass() Strategy {
 
 func resourceSlice() Strategy {
 	return Strategy{
-		Validate: checked(validateResourceSlice), ValidateUpdate: checked2(validateResourceSliceUpdate), Warn: warnResourceSlice, Unconditional: true, ReturnDeleted: true, Generation: true,
+		Validate: checked(validateResourceSlice), ValidateUpdate: checked2(validateResourceSliceUpdate), Warn: warned(warnResourceSlice), Unconditional: true, ReturnDeleted: true, Generation: true,
 		Default: typed(func(s *resourcev1.ResourceSlice) {
 			for i := range s.Spec.Devices {
 				for j := range s.Spec.Devices[i].Taints {

@@ -36,8 +36,8 @@ func validateResourceSliceUpdate(s, old *resourcev1.ResourceSlice) field.ErrorLi
 	return withDeclared(c.list, declaredSlice(s, old))
 }
 
-func warnResourceSlice(obj, _ anyObject) []string {
-	if driver := obj.(*resourcev1.ResourceSlice).Spec.Driver; driver != strings.ToLower(driver) {
+func warnResourceSlice(s, _ *resourcev1.ResourceSlice) []string {
+	if driver := s.Spec.Driver; driver != strings.ToLower(driver) {
 		return []string{fmt.Sprintf("spec.driver: driver names should be lowercase; %q contains uppercase characters", driver)}
 	}
 	return nil
