@@ -172,7 +172,7 @@ func csiDriver() Strategy {
 
 func csiNode() Strategy {
 	// The health of storage is behind a gate that is off.
-	return Strategy{ReturnDeleted: true, PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), ValidateUpdate: checked2(validateCSINodeUpdate)}
+	return Strategy{ReturnDeleted: true, StatusAlone: true, PrepareStatus: typed2(func(n, _ *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), PrepareCreate: typed(func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} }), Validate: checked(validateCSINode), ValidateUpdate: checked2(validateCSINodeUpdate)}
 }
 
 func csiStorageCapacity() Strategy {

@@ -114,7 +114,7 @@ var (
 	anyAddress   = regexp.MustCompile(`\b10\.96\.(\d{2,3}\.\d+|\d+\.\d{2,3}|[1-9]\.\d+)\b|\bfd00:10:96::[0-9a-f:]+\b`)
 	anyGenerated = regexp.MustCompile(`\bx-[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
 	// Node ports that were allocated, in patches that are shown and in columns.
-	anyNodePort    = regexp.MustCompile(`(nodePort\W{1,4})3[0-2]\d{3}\b`)
+	anyNodePort    = regexp.MustCompile(`(nodePort(?:\W{1,4}|: {(?:TCP|UDP|SCTP) ))3[0-2]\d{3}\b`)
 	anyPortShown   = regexp.MustCompile(`(\d:)3[0-2]\d{3}(/(TCP|UDP|SCTP))`)
 	anyTokenVolume = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	anyPort        = regexp.MustCompile(`\b192\.0\.2\.1:\d+`)
