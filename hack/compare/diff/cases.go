@@ -190,7 +190,7 @@ func (r *run) suite(ctx context.Context, s suite) error {
 
 // parts changes objects that the suites left behind by their subresources, for good, and deletes some.
 func (r *run) parts(ctx context.Context) error {
-	pods, apps := "/api/v1/namespaces/diff/pods/", "/apis/apps/v1/namespaces/diff/"
+	pods, apps, claim := "/api/v1/namespaces/diff/pods/", "/apis/apps/v1/namespaces/diff/", "/apis/resource.k8s.io/v1/namespaces/diff/resourceclaims/rc2"
 	const merge, strategic = "application/merge-patch+json", "application/strategic-merge-patch+json"
 	for _, x := range []struct{ id, verb, method, path, contentType, body string }{
 		{"v1/Pod", "create/binding", "POST", pods + "p1/binding", mediaJSON, `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"p1"},"target":{"kind":"Node","name":"n1"}}`},
@@ -211,6 +211,15 @@ func (r *run) parts(ctx context.Context) error {
 		{"apps/v1/StatefulSet", "patch/scale", "PATCH", apps + "statefulsets/s1/scale", merge, `{"spec":{"replicas":3}}`},
 		{"v1/ServiceAccount", "create/token", "POST", "/api/v1/namespaces/diff/serviceaccounts/default/token", mediaJSON, `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":5}}`},
 		{"v1/ServiceAccount", "create/token", "POST", "/api/v1/namespaces/diff/serviceaccounts/default/token", mediaJSON, `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"nope"}}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"allocation":{"devices":{"results":[{"request":"r1","driver":"gpu.example.com","pool":"p","device":"d1"},{"request":"r2/s1","driver":"gpu.example.com","pool":"p","device":"d2"}]}},"reservedFor":[{"resource":"pods","name":"p1","uid":"1"}],"devices":[{"driver":"gpu.example.com","pool":"p","device":"d1"},{"driver":"gpu.example.com","pool":"p","device":"d2"}]}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"allocation":{"devices":{"results":[{"request":"r1","driver":"gpu.example.com","pool":"p","device":"d3"}]}}}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"devices":[{"driver":"other.example.com","pool":"p","device":"d1"}]}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch", "PATCH", claim, merge, `{"metadata":{"finalizers":["a.b/c"]}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "delete", "DELETE", claim, "", ""},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"reservedFor":[{"resource":"pods","name":"p1","uid":"1"},{"resource":"pods","name":"p2","uid":"2"}]}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"allocation":null}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch/status", "PATCH", claim + "/status", merge, `{"status":{"allocation":null,"reservedFor":null}}`},
+		{"resource.k8s.io/v1/ResourceClaim", "patch", "PATCH", claim, merge, `{"metadata":{"finalizers":null}}`},
 		{"v1/Namespace", "delete", "DELETE", "/api/v1/namespaces/ns1", "", ""},
 		{"v1/Namespace", "update/finalize", "PUT", "/api/v1/namespaces/ns1/finalize", mediaJSON, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"ns1"},"spec":{"finalizers":["bad one"]}}`},
 		{"v1/Namespace", "update/finalize", "PUT", "/api/v1/namespaces/ns1/finalize", mediaJSON, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"ns1"},"spec":{}}`},
