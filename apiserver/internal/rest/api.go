@@ -204,7 +204,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.NotFound(w, r)
 		return
 	}
-	if r.Method == http.MethodHead {
+	// What is behind a proxy answers for itself.
+	if r.Method == http.MethodHead && info.Subresource != "proxy" {
 		WriteError(w, r, notAllowed(info.Verb))
 		return
 	}
