@@ -66,6 +66,9 @@ func (a *Attributes) Warn(format string, args ...any) {
 	a.Warnings = append(a.Warnings, fmt.Sprintf(format, args...))
 }
 
+// PatchAnnotation begins the annotations that hold the patches of webhooks, which are told where requests are.
+const PatchAnnotation = "patch.webhook.admission.k8s.io"
+
 // Annotate adds an annotation to the audit event.
 func (a *Attributes) Annotate(key, value string) {
 	if a.Annotations == nil {

@@ -11,12 +11,14 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +37,7 @@ import (
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/aggregate"
 	"flagship/apiserver/internal/allocate"
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/config"
@@ -52,6 +55,7 @@ import (
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/webhook"
+	"flagship/apiserver/internal/wire"
 	"flagship/internal/component"
 	"flagship/internal/decision"
 	"flagship/internal/logging"
@@ -89,6 +93,8 @@ type apiserver struct {
 	remote *aggregate.Aggregator
 	rbac   *authz.RBAC
 	graph  *authz.Graph
+	// audit tells of requests, nil for not at all.
+	audit *audit.Audit
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
 	checks    *serving.Checks
@@ -143,6 +149,10 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
 		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})
+	}
+	if s.audit != nil {
+		// It ends after the port, whose last requests it still tells of.
+		parts = slices.Insert(parts, 0, process.Part{Name: "audit", Run: s.audit.Run})
 	}
 	if encryption != nil {
 		parts = append(parts, process.Part{Name: "encryption", Run: encryption.Run})
@@ -458,8 +468,11 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 			mux.ServeHTTP(w, r)
 		}
 	})
+	if s.audit, err = audit.New(&s.cfg.Audit, reg, s.shown, s.log.Named("audit")); err != nil {
+		return nil, err
+	}
 	chain := &server.Chain{
-		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(reg),
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(reg), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, MaxReading: s.cfg.MaxInFlight, MaxWriting: s.cfg.MaxMutating,
 	}
 	srv := server.New(server.Config{
@@ -468,6 +481,28 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}, chain.Wrap(dispatch), s.stopping, s.log)
 	s.addChecks(srv)
 	return srv, nil
+}
+
+// shown is a protobuf answer as JSON.
+func (s *apiserver) shown(data []byte) ([]byte, error) {
+	apiVersion, kind, raw, _, err := wire.SplitEnvelope(data)
+	if err != nil {
+		return nil, err
+	}
+	gvk := schema.FromAPIVersionAndKind(apiVersion, kind)
+	obj, err := s.scheme.New(gvk)
+	if err != nil {
+		return nil, err
+	}
+	message, ok := obj.(interface{ Unmarshal(data []byte) error })
+	if !ok {
+		return nil, fmt.Errorf("%s has no form in protobuf", gvk)
+	}
+	if err := message.Unmarshal(raw); err != nil {
+		return nil, err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	return json.Marshal(obj)
 }
 
 func (s *apiserver) addChecks(srv *server.Server) {

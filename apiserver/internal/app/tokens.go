@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 )
 
@@ -54,6 +55,7 @@ func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req 
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("issue token: %w", err))
 	}
+	audit.From(ctx).Annotate("authentication.kubernetes.io/issued-credential-id", tok.CredentialID)
 	if len(req.Spec.Audiences) == 0 {
 		req.Spec.Audiences = t.issuer.APIAudiences
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/internal/logging"
 	"flagship/internal/options"
 )
@@ -36,6 +37,8 @@ type Config struct {
 	ExternalHostname string
 
 	Etcd Etcd
+	// Audit says what is told of requests, and where.
+	Audit audit.Config
 	// EncryptionConfig is the file of the encryption at rest, empty for none.
 	EncryptionConfig string
 	ReloadEncryption bool
@@ -124,6 +127,7 @@ func Defaults() *Config {
 			Prefix: "/registry", CompactionInterval: 5 * time.Minute, DataDir: "/var/lib/etcd", Name: "default",
 			ClientURL: "https://127.0.0.1:2379", PeerURL: "https://127.0.0.1:2380", ClusterState: "new",
 		},
+		Audit:         audit.NewConfig(),
 		AnonymousAuth: true, AuthorizationModes: []string{"AlwaysAllow"},
 		NotReadyToleration: 300, UnreachableTolerance: 300,
 		ServiceAccount:      ServiceAccount{Extend: true, Lookup: true},
@@ -151,6 +155,9 @@ func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
 }
 
 func (c *Config) validate() error {
+	if err := c.Audit.Validate(); err != nil {
+		return err
+	}
 	var err error
 	if c.ServiceRanges, err = parseRanges(c.ServiceIPRange); err != nil {
 		return err

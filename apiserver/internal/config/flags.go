@@ -10,6 +10,7 @@ func (c *Config) addFlags(set *options.Set) {
 	c.addEtcd(set)
 	c.addIdentity(set)
 	c.addCluster(set)
+	c.Audit.AddFlags(set.Flags())
 	addInert(set)
 	for _, name := range refused() {
 		set.Flags().String(name, "", "not supported by this version; giving it is an error")
@@ -125,7 +126,7 @@ func refused() []string {
 	return []string{
 		"authentication-config", "authentication-token-webhook-config-file", "authorization-config",
 		"authorization-webhook-config-file", "authorization-policy-file", "oidc-issuer-url", "admission-control-config-file",
-		"audit-policy-file", "audit-log-path", "audit-webhook-config-file", "service-account-signing-endpoint",
+		"service-account-signing-endpoint",
 	}
 }
 
@@ -145,16 +146,10 @@ func inert() map[string]inertFlags {
 		},
 		"it goes with another option, which is refused": {
 			text: []string{
-				"audit-log-batch-buffer-size", "audit-log-batch-max-size", "audit-log-batch-max-wait", "audit-log-batch-throttle-burst", "audit-log-batch-throttle-qps",
-				"audit-log-format", "audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize", "audit-log-mode", "audit-log-truncate-max-batch-size",
-				"audit-log-truncate-max-event-size", "audit-log-version", "audit-webhook-batch-buffer-size", "audit-webhook-batch-max-size",
-				"audit-webhook-batch-max-wait", "audit-webhook-batch-throttle-burst", "audit-webhook-batch-throttle-qps", "audit-webhook-initial-backoff",
-				"audit-webhook-mode", "audit-webhook-truncate-max-batch-size", "audit-webhook-truncate-max-event-size", "audit-webhook-version",
 				"oidc-ca-file", "oidc-client-id", "oidc-groups-claim", "oidc-groups-prefix", "oidc-required-claim", "oidc-signing-algs", "oidc-username-claim", "oidc-username-prefix",
 				"authentication-token-webhook-cache-ttl", "authentication-token-webhook-version", "authorization-webhook-cache-authorized-ttl", "authorization-webhook-cache-unauthorized-ttl",
 				"authorization-webhook-version", "admission-control",
 			},
-			bools: []string{"audit-log-batch-throttle-enable", "audit-log-compress", "audit-log-truncate-enabled", "audit-webhook-batch-throttle-enable", "audit-webhook-truncate-enabled"},
 		},
 		"requests in flight are bounded by number": {
 			bools: []string{"enable-priority-and-fairness"},

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/resource"
@@ -224,6 +225,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{http: r, info: info, res: res, user: UserFrom(r.Context())}
 	if res.Deprecation != "" {
 		q.warn(res.Deprecation)
+		audit.From(r.Context()).Annotate("k8s.io/deprecated", "true")
 	}
 	if err := a.serve(w, q); err != nil {
 		writeWarnings(w, q.warnings)

@@ -17,6 +17,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/wire"
 )
 
@@ -49,6 +50,22 @@ func dryRun(r *http.Request) bool { return len(r.URL.Query()["dryRun"]) > 0 }
 // decodeBody reads the object in a request's body, which must be of the kind
 // want; a body that names no kind is taken for one.
 func (a *API) decodeBody(q *request, want schema.GroupVersionKind, data []byte) (runtime.Object, error) {
+	obj, err := a.readObject(q, want, data)
+	if err != nil {
+		return nil, err
+	}
+	if e := audit.From(q.ctx()); e != nil {
+		shown := obj
+		if q.res != nil && want == q.res.GroupVersionKind {
+			shown = obj.DeepCopyObject()
+			setDefaults(q.res.Kind, shown)
+		}
+		e.RequestObject(shown)
+	}
+	return obj, nil
+}
+
+func (a *API) readObject(q *request, want schema.GroupVersionKind, data []byte) (runtime.Object, error) {
 	media, err := bodyMedia(q.http)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/wire"
@@ -36,6 +37,8 @@ func (a *API) deleteOptions(q *request) (*metav1.DeleteOptions, error) {
 		if err := a.decodeDeleteOptions(q, body, o); err != nil {
 			return nil, err
 		}
+		o.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: "meta.k8s.io/v1"}
+		audit.From(q.ctx()).RequestObject(o)
 	} else if err := deleteQuery(q.http, o); err != nil {
 		return nil, err
 	}
@@ -133,6 +136,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 		f = form{media: mediaJSON}
 	}
 	writeWarnings(w, q.warnings)
+	audit.From(q.ctx()).Status(status)
 	writeStatus(w, f, code, status)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/wire"
 )
 
@@ -50,6 +51,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
 	}
+	audit.From(r.Context()).Status(s)
 	writeStatus(w, f, int(s.Code), s)
 }
 

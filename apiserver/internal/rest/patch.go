@@ -21,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"flagship/apiserver/internal/audit"
 )
 
 // maxPatchOperations bounds a JSON patch, as upstream does.
@@ -40,6 +42,7 @@ func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
 	if err != nil {
 		return err
 	}
+	audit.From(q.ctx()).RequestPatch(body)
 	switch types.PatchType(mediaOf(q.http)) {
 	case types.ApplyYAMLPatchType:
 		return a.apply(w, q, sub, body)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -345,7 +346,7 @@ func (a *API) token(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	req.Name, req.Namespace = q.info.Name, q.info.Namespace
-	req.CreationTimestamp = now()
+	req.CreationTimestamp, req.UID = now(), types.UID(uuid.NewString())
 	if err := a.deps.Tokens.Issue(q.ctx(), saObj.(*corev1.ServiceAccount), req, q.user); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
@@ -52,7 +53,7 @@ func (a *API) admitMutate(q *request, at *admission.Attributes) error {
 		return nil
 	}
 	err := a.deps.Admission.Mutate(q.ctx(), at)
-	q.takeWarnings(at)
+	q.takeNotes(at)
 	return err
 }
 
@@ -61,15 +62,17 @@ func (a *API) admitValidate(q *request, at *admission.Attributes) error {
 		return nil
 	}
 	err := a.deps.Admission.Validate(q.ctx(), at)
-	q.takeWarnings(at)
+	q.takeNotes(at)
 	return err
 }
 
-func (q *request) takeWarnings(at *admission.Attributes) {
+// takeNotes hands on what admission has to say besides yes and no.
+func (q *request) takeNotes(at *admission.Attributes) {
 	for _, text := range at.Warnings {
 		q.warn(text)
 	}
-	at.Warnings = nil
+	audit.From(q.ctx()).AnnotateAll(at.Annotations)
+	at.Warnings, at.Annotations = nil, nil
 }
 
 func (a *API) create(w http.ResponseWriter, q *request) error {

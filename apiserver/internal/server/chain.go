@@ -15,7 +15,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/rest"
@@ -23,10 +25,12 @@ import (
 
 // Chain is what the filters need.
 type Chain struct {
-	Log            *zap.Logger
-	Authenticator  authn.Authenticator
-	Authorizer     authz.Authorizer
-	Metrics        *Metrics
+	Log           *zap.Logger
+	Authenticator authn.Authenticator
+	Authorizer    authz.Authorizer
+	Metrics       *Metrics
+	// Audit tells of requests, nil for not at all.
+	Audit          *audit.Audit
 	RequestTimeout time.Duration
 	// MaxReading and MaxWriting bound the requests in flight, 0 for no bound.
 	MaxReading, MaxWriting int
@@ -38,6 +42,7 @@ func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h = c.timeout(h)
 	h = c.inFlight(h)
 	h = c.impersonate(h)
+	h = c.audit(h)
 	h = c.authenticate(h)
 	h = c.Metrics.count(h)
 	h = info(h)
@@ -72,8 +77,48 @@ func auditID(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("Audit-Id", id)
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), arrivalKey{}, arrival{id, time.Now()})))
 	})
+}
+
+// arrival is the name of a request and when it came.
+type arrival struct {
+	id string
+	at time.Time
+}
+
+type arrivalKey struct{}
+
+// event begins what is told of a request.
+func (c *Chain) event(r *http.Request) (*audit.Event, *http.Request) {
+	if c.Audit == nil {
+		return nil, r
+	}
+	came, _ := r.Context().Value(arrivalKey{}).(arrival)
+	at := attributes(r)
+	e, ctx := c.Audit.Begin(r, came.id, &at, came.at)
+	return e, r.WithContext(ctx)
+}
+
+// audit tells of the requests of those who are known.
+func (c *Chain) audit(next http.Handler) http.Handler {
+	if c.Audit == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e, r := c.event(r)
+		e.Serve(w, r, longRunning(rest.InfoFrom(r.Context()), r), next)
+	})
+}
+
+// unknown tells of a request of somebody who could not be recognized.
+func (c *Chain) unknown(r *http.Request, answer *apierrors.StatusError) {
+	if c.Audit == nil {
+		return
+	}
+	e, _ := c.event(r.WithContext(rest.WithUser(r.Context(), nil)))
+	e.Status(&answer.ErrStatus)
+	e.Stage(auditv1.StageResponseStarted)
 }
 
 func info(next http.Handler) http.Handler {
@@ -91,7 +136,9 @@ func (c *Chain) authenticate(next http.Handler) http.Handler {
 				c.Log.Debug("request not authenticated", zap.String("path", r.URL.Path), zap.Error(err))
 			}
 			c.Metrics.unauthenticated()
-			rest.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+			refusal := apierrors.NewUnauthorized("Unauthorized")
+			c.unknown(r, refusal)
+			rest.WriteError(w, r, refusal)
 			return
 		}
 		// The credentials end here: nothing behind this filter needs them.
@@ -127,6 +174,7 @@ func (c *Chain) impersonate(next http.Handler) http.Handler {
 				return
 			}
 		}
+		audit.From(r.Context()).Impersonated(as)
 		authn.ClearImpersonation(r.Header)
 		next.ServeHTTP(w, r.WithContext(rest.WithUser(r.Context(), as)))
 	})
@@ -214,14 +262,25 @@ func (c *Chain) timeout(next http.Handler) http.Handler {
 	})
 }
 
+// The annotations of audit events that say what was decided, and why.
+const (
+	decisionKey = "authorization.k8s.io/decision"
+	reasonKey   = "authorization.k8s.io/reason"
+)
+
 func (c *Chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := attributes(r)
 		d, reason, err := c.Authorizer.Authorize(r.Context(), a)
+		e := audit.From(r.Context())
 		if d == authz.Allow {
+			e.Annotate(decisionKey, "allow")
+			e.Annotate(reasonKey, reason)
 			next.ServeHTTP(w, r)
 			return
 		}
+		e.Annotate(decisionKey, "forbid")
+		e.Annotate(reasonKey, reason)
 		if err != nil {
 			c.Log.Debug("authorization incomplete", zap.String("path", r.URL.Path), zap.Error(err))
 		}

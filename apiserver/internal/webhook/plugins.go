@@ -90,8 +90,12 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attributes) error {
 	if a.Reinvocation.Again && !apiequality.Semantic.DeepEqual(r.last, a.Object) {
 		r.changed()
 	}
-	for _, w := range hooks {
-		if err := m.one(ctx, w, a, r); err != nil {
+	n := 0
+	if a.Reinvocation.Again {
+		n = 1
+	}
+	for i, w := range hooks {
+		if err := m.one(ctx, w, a, r, fmt.Sprintf("/round_%d_index_%d", n, i)); err != nil {
 			return err
 		}
 	}
@@ -101,7 +105,8 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attributes) error {
 	return nil
 }
 
-func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes, r *round) error {
+// one asks one webhook if it is concerned. place is where it stands among them, for the audit event.
+func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes, r *round, place string) error {
 	c, err := m.deps.relevant(ctx, w, a)
 	if err != nil || c == nil {
 		return err
@@ -109,7 +114,7 @@ func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes,
 	if a.Reinvocation.Again && !r.again[w.uid()] {
 		return nil
 	}
-	changed, err := m.call(ctx, c, a)
+	changed, patch, err := m.call(ctx, c, a)
 	if changed {
 		r.changed()
 		a.Reinvocation.Wanted = true
@@ -118,63 +123,89 @@ func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes,
 		r.invoked[w.uid()] = true
 	}
 	if err == nil {
+		noteMutation(a, w, place, changed, patch)
 		return nil
 	}
 	over, err := passOver(ctx, w, err)
 	if over {
+		a.Annotate("failed-open.mutating.webhook.admission.k8s.io"+place, w.name)
 		return nil
 	}
 	return err
 }
 
-// call asks one webhook and applies its patch.
-func (m *Mutating) call(ctx context.Context, c *call, a *admission.Attributes) (bool, error) {
+// noteMutation says in the audit event what a webhook did to the object, KEP-1102.
+func noteMutation(a *admission.Attributes, w *webhook, place string, changed bool, patch []byte) {
+	did := struct {
+		Configuration string `json:"configuration"`
+		Webhook       string `json:"webhook"`
+		Mutated       bool   `json:"mutated"`
+	}{w.configuration, w.name, changed}
+	if data, err := json.Marshal(did); err == nil {
+		a.Annotate("mutation.webhook.admission.k8s.io"+place, string(data))
+	}
+	if len(patch) == 0 {
+		return
+	}
+	by := struct {
+		Configuration string          `json:"configuration"`
+		Webhook       string          `json:"webhook"`
+		Patch         json.RawMessage `json:"patch,omitempty"`
+		PatchType     string          `json:"patchType,omitempty"`
+	}{w.configuration, w.name, patch, string(admissionv1.PatchTypeJSONPatch)}
+	if data, err := json.Marshal(by); err == nil {
+		a.Annotate(admission.PatchAnnotation+place, string(data))
+	}
+}
+
+// call asks one webhook and applies its patch, which it returns.
+func (m *Mutating) call(ctx context.Context, c *call, a *admission.Attributes) (changed bool, by []byte, err error) {
 	resp, err := m.deps.ask(ctx, c, a, true)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	for _, text := range resp.Warnings {
 		a.Warn("%s", text)
 	}
 	name := c.webhook.name
 	if !resp.Allowed {
-		return false, refusal(name, resp.Result)
+		return false, nil, refusal(name, resp.Result)
 	}
 	if len(resp.Patch) == 0 {
-		return false, nil
+		return false, nil, nil
 	}
 	patch, err := jsonpatch.DecodePatch(resp.Patch)
 	if err != nil {
-		return false, &callError{name, fmt.Errorf("received undecodable patch in webhook response: %w", err)}
+		return false, nil, &callError{name, fmt.Errorf("received undecodable patch in webhook response: %w", err)}
 	}
 	if len(patch) == 0 {
-		return false, nil
+		return false, nil, nil
 	}
 	if c.object == nil {
-		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", name))
+		return false, nil, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", name))
 	}
 	if resp.PatchType == nil || *resp.PatchType != admissionv1.PatchTypeJSONPatch {
-		return false, &callError{name, fmt.Errorf("unsupported patch type %q", *resp.PatchType)}
+		return false, nil, &callError{name, fmt.Errorf("unsupported patch type %q", *resp.PatchType)}
 	}
 	before, err := json.Marshal(c.object)
 	if err != nil {
-		return false, apierrors.NewInternalError(err)
+		return false, nil, apierrors.NewInternalError(err)
 	}
 	after, err := patch.Apply(before)
 	if err != nil {
-		return false, apierrors.NewInternalError(err)
+		return false, nil, apierrors.NewInternalError(err)
 	}
 	next, err := decode(c.object, after)
 	if err != nil {
-		return false, apierrors.NewInternalError(err)
+		return false, nil, apierrors.NewInternalError(err)
 	}
-	changed := !apiequality.Semantic.DeepEqual(c.object, next)
+	changed = !apiequality.Semantic.DeepEqual(c.object, next)
 	back, err := m.deps.API.ConvertTo(next, c.target.Resource, a.Resource)
 	if err != nil {
-		return false, apierrors.NewInternalError(err)
+		return false, nil, apierrors.NewInternalError(err)
 	}
 	replace(a.Object, back)
-	return changed, nil
+	return changed, resp.Patch, nil
 }
 
 // decode reads an object of the same type as another.
