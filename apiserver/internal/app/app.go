@@ -47,6 +47,7 @@ import (
 	"flagship/apiserver/internal/extend"
 	"flagship/apiserver/internal/hook"
 	"flagship/apiserver/internal/match"
+	"flagship/apiserver/internal/oidc"
 	"flagship/apiserver/internal/openapi"
 	"flagship/apiserver/internal/policy"
 	"flagship/apiserver/internal/resource"
@@ -93,6 +94,8 @@ type apiserver struct {
 	remote *aggregate.Aggregator
 	rbac   *authz.RBAC
 	graph  *authz.Graph
+	// providers recognize tokens of others, nil for none.
+	providers *oidc.Providers
 	// audit tells of requests, nil for not at all.
 	audit *audit.Audit
 	// allocator gives services their addresses and ports.
@@ -154,6 +157,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 		// It ends after the port, whose last requests it still tells of.
 		parts = slices.Insert(parts, 0, process.Part{Name: "audit", Run: s.audit.Run})
 	}
+	if s.providers != nil {
+		parts = append(parts, process.Part{Name: "token providers", Run: s.providers.Run})
+	}
 	if encryption != nil {
 		parts = append(parts, process.Part{Name: "encryption", Run: encryption.Run})
 	}
@@ -200,7 +206,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		s.local.kinds[k.GroupVersionKind] = k.GVR()
 	}
 	authorizer := s.authorizer()
-	id, err := s.identity()
+	id, err := s.identity(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/oidc"
 )
 
 type rbacRule = rbacv1.PolicyRule
@@ -29,7 +30,7 @@ type identity struct {
 
 // identity builds the authenticators in upstream's order: front proxy, client
 // certificate, token.
-func (s *apiserver) identity() (*identity, error) {
+func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 	id := &identity{}
 	c, sa := s.cfg, s.cfg.ServiceAccount
 	var chain authn.Chain
@@ -67,6 +68,13 @@ func (s *apiserver) identity() (*identity, error) {
 	if c.BootstrapTokens {
 		tokens = append(tokens, &authn.BootstrapTokens{Getter: getter})
 	}
+	if c.Authentication != "" || c.OIDC.Set {
+		s.providers, err = oidc.New(ctx, oidc.Config{Path: c.Authentication, Flags: c.OIDC, OwnIssuers: sa.Issuers}, s.log.Named("oidc"))
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, s.providers)
+	}
 	signer, err := authn.LoadSigner(sa.SigningKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
@@ -79,7 +87,13 @@ func (s *apiserver) identity() (*identity, error) {
 	id.tokens = authn.NewCache(tokens)
 	chain = append(chain, authn.Bearer{Tokens: id.tokens})
 	fail := authn.FailOnError{Chain: chain}
-	if c.AnonymousAuth {
+	switch {
+	case s.providers != nil && s.providers.DecidesAnonymous():
+		if c.AnonymousGiven {
+			return nil, errors.New("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file")
+		}
+		fail.Anonymous = s.providers
+	case c.AnonymousAuth:
 		fail.Anonymous = authn.AnonymousAuthenticator{}
 	}
 	id.authenticator = fail

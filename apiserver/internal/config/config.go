@@ -17,7 +17,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"flagship/apiserver/internal/audit"
+	"flagship/apiserver/internal/oidc"
 	"flagship/internal/logging"
 	"flagship/internal/options"
 )
@@ -37,15 +40,20 @@ type Config struct {
 	ExternalHostname string
 
 	Etcd Etcd
+	// Authentication is the file of --authentication-config, empty for none; OIDC is what takes its place.
+	Authentication string
+	OIDC           oidc.Flags
 	// Audit says what is told of requests, and where.
 	Audit audit.Config
 	// EncryptionConfig is the file of the encryption at rest, empty for none.
 	EncryptionConfig string
 	ReloadEncryption bool
 
-	ClientCAFile         string
-	TokenAuthFile        string
-	AnonymousAuth        bool
+	ClientCAFile  string
+	TokenAuthFile string
+	AnonymousAuth bool
+	// AnonymousGiven is whether a flag says AnonymousAuth, so that the authentication configuration may not.
+	AnonymousGiven       bool
 	BootstrapTokens      bool
 	RequestHeader        RequestHeader
 	ServiceAccount       ServiceAccount
@@ -128,6 +136,7 @@ func Defaults() *Config {
 			ClientURL: "https://127.0.0.1:2379", PeerURL: "https://127.0.0.1:2380", ClusterState: "new",
 		},
 		Audit:         audit.NewConfig(),
+		OIDC:          oidc.Flags{UsernameClaim: "sub", SigningAlgs: []string{"RS256"}},
 		AnonymousAuth: true, AuthorizationModes: []string{"AlwaysAllow"},
 		NotReadyToleration: 300, UnreachableTolerance: 300,
 		ServiceAccount:      ServiceAccount{Extend: true, Lookup: true},
@@ -151,12 +160,20 @@ func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
 			return nil, nil, fmt.Errorf("kube-apiserver: --%s is not supported by this version: leave it out", name)
 		}
 	}
+	set.Flags().Visit(func(f *pflag.Flag) { c.OIDC.Set = c.OIDC.Set || strings.HasPrefix(f.Name, "oidc-") })
+	c.AnonymousGiven = set.Flags().Changed("anonymous-auth")
 	return c, set, c.validate()
 }
 
 func (c *Config) validate() error {
 	if err := c.Audit.Validate(); err != nil {
 		return err
+	}
+	if err := c.OIDC.Validate(); err != nil {
+		return err
+	}
+	if c.Authentication != "" && c.OIDC.Set {
+		return errors.New("authentication-config file and oidc-* flags are mutually exclusive")
 	}
 	var err error
 	if c.ServiceRanges, err = parseRanges(c.ServiceIPRange); err != nil {

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"strings"
+
+	"flagship/apiserver/internal/oidc"
 	"flagship/internal/logging"
 	"flagship/internal/options"
 )
@@ -11,6 +14,7 @@ func (c *Config) addFlags(set *options.Set) {
 	c.addIdentity(set)
 	c.addCluster(set)
 	c.Audit.AddFlags(set.Flags())
+	c.addProviders(set)
 	addInert(set)
 	for _, name := range refused() {
 		set.Flags().String(name, "", "not supported by this version; giving it is an error")
@@ -36,6 +40,20 @@ func (c *Config) addServing(set *options.Set) {
 	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before the shutdown")
 	fs.BoolVar(&c.EnableProfiling, "profiling", c.EnableProfiling, "serve /debug/pprof")
 	fs.IntVar(&c.MaxHTTP2Streams, "http2-max-streams-per-connection", c.MaxHTTP2Streams, "streams that one HTTP/2 connection may hold")
+}
+
+func (c *Config) addProviders(set *options.Set) {
+	fs, o := set.Flags(), &c.OIDC
+	fs.StringVar(&c.Authentication, "authentication-config", "", "file with the AuthenticationConfiguration: providers of JSON web tokens, and who may come without credentials; it is taken over anew when it changes")
+	fs.StringVar(&o.IssuerURL, "oidc-issuer-url", "", "https URL of the OpenID Connect provider")
+	fs.StringVar(&o.ClientID, "oidc-client-id", "", "audience of the provider's tokens")
+	fs.StringVar(&o.CAFile, "oidc-ca-file", "", "CA of the provider; without it that of the host")
+	fs.StringVar(&o.UsernameClaim, "oidc-username-claim", o.UsernameClaim, "claim that is the user's name")
+	fs.StringVar(&o.UsernamePrefix, "oidc-username-prefix", "", "prefix of users' names; without it the issuer's URL and # for claims other than email, with - none")
+	fs.StringVar(&o.GroupsClaim, "oidc-groups-claim", "", "claim that is the user's groups, a text or a list of them")
+	fs.StringVar(&o.GroupsPrefix, "oidc-groups-prefix", "", "prefix of groups' names")
+	fs.StringSliceVar(&o.SigningAlgs, "oidc-signing-algs", o.SigningAlgs, "algorithms by which tokens may be signed: "+strings.Join(oidc.SigningAlgs, ", "))
+	fs.StringToStringVar(&o.RequiredClaims, "oidc-required-claim", nil, "claim=value that tokens must have; may be given again")
 }
 
 func (c *Config) addEtcd(set *options.Set) {
@@ -124,8 +142,8 @@ type inertFlags struct{ text, bools []string }
 // nothing would be unsafe, so that giving one is an error.
 func refused() []string {
 	return []string{
-		"authentication-config", "authentication-token-webhook-config-file", "authorization-config",
-		"authorization-webhook-config-file", "authorization-policy-file", "oidc-issuer-url", "admission-control-config-file",
+		"authentication-token-webhook-config-file", "authorization-config",
+		"authorization-webhook-config-file", "authorization-policy-file", "admission-control-config-file",
 		"service-account-signing-endpoint",
 	}
 }
@@ -146,7 +164,6 @@ func inert() map[string]inertFlags {
 		},
 		"it goes with another option, which is refused": {
 			text: []string{
-				"oidc-ca-file", "oidc-client-id", "oidc-groups-claim", "oidc-groups-prefix", "oidc-required-claim", "oidc-signing-algs", "oidc-username-claim", "oidc-username-prefix",
 				"authentication-token-webhook-cache-ttl", "authentication-token-webhook-version", "authorization-webhook-cache-authorized-ttl", "authorization-webhook-cache-unauthorized-ttl",
 				"authorization-webhook-version", "admission-control",
 			},
