@@ -6,6 +6,7 @@ package version
 
 import (
 	"runtime"
+	"strconv"
 	"strings"
 
 	apiversion "k8s.io/apimachinery/pkg/version"
@@ -19,6 +20,15 @@ var (
 	buildDate    = "1970-01-01T00:00:00Z"
 )
 
+// before is the minor version before, with which a server of this one gets along.
+func before(minor string) string {
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		return ""
+	}
+	return strconv.Itoa(n - 1)
+}
+
 // Get returns the version in the form of the API server's /version.
 func Get() apiversion.Info {
 	major, minor := "", ""
@@ -31,7 +41,7 @@ func Get() apiversion.Info {
 		EmulationMajor:        major,
 		EmulationMinor:        minor,
 		MinCompatibilityMajor: major,
-		MinCompatibilityMinor: minor,
+		MinCompatibilityMinor: before(minor),
 		GitVersion:            gitVersion,
 		GitCommit:             gitCommit,
 		GitTreeState:          gitTreeState,

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -40,6 +41,7 @@ import (
 	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/authzconfig"
 	"flagship/apiserver/internal/config"
 	"flagship/apiserver/internal/connect"
 	"flagship/apiserver/internal/discovery"
@@ -94,6 +96,8 @@ type apiserver struct {
 	remote *aggregate.Aggregator
 	rbac   *authz.RBAC
 	graph  *authz.Graph
+	// authorizers are the list that is in force.
+	authorizers *authzconfig.Authorizers
 	// providers recognize tokens of others, nil for none.
 	providers *oidc.Providers
 	// audit tells of requests, nil for not at all.
@@ -101,6 +105,7 @@ type apiserver struct {
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
 	checks    *serving.Checks
+	registry  *prometheus.Registry
 	// decisions are admission's refusals.
 	decisions *decision.Log
 	stopping  chan struct{}
@@ -124,7 +129,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	defer closeStore()
 	s := &apiserver{
 		cfg: cfg, set: set, log: log, start: time.Now(), rbac: &authz.RBAC{}, graph: &authz.Graph{},
-		checks: serving.NewChecks(), decisions: decision.NewLog(name, decisions), stopping: make(chan struct{}), ready: make(chan struct{}),
+		checks: serving.NewChecks(), registry: metrics.NewRegistry(name), decisions: decision.NewLog(name, decisions), stopping: make(chan struct{}), ready: make(chan struct{}),
 	}
 	if s.scheme, err = resource.NewScheme(); err != nil {
 		return err
@@ -156,6 +161,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if s.audit != nil {
 		// It ends after the port, whose last requests it still tells of.
 		parts = slices.Insert(parts, 0, process.Part{Name: "audit", Run: s.audit.Run})
+	}
+	if cfg.Authorization.Path != "" {
+		parts = append(parts, process.Part{Name: "authorizers", Run: s.authorizers.Run})
 	}
 	if s.providers != nil {
 		parts = append(parts, process.Part{Name: "token providers", Run: s.providers.Run})
@@ -205,7 +213,11 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	for _, k := range s.kinds {
 		s.local.kinds[k.GroupVersionKind] = k.GVR()
 	}
-	authorizer := s.authorizer()
+	authorizer, err := authzconfig.New(s.cfg.Authorization, authzconfig.BuiltIn{Node: authz.NewNode(s.graph), RBAC: s.rbac}, s.registry, leaseName(s.cfg.ExternalHostname), s.log.Named("authorization"))
+	if err != nil {
+		return nil, err
+	}
+	s.authorizers = authorizer
 	id, err := s.identity(ctx)
 	if err != nil {
 		return nil, err
@@ -228,7 +240,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
-		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer, rbac: s.rbac}, Hooks: hooks{s.allocator, authorizer, s.local.namespace},
+		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer}, Hooks: hooks{s.allocator, authorizer, s.local.namespace},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
 	})
@@ -339,30 +351,10 @@ func (s *apiserver) addKinds(ctx context.Context) error {
 	return nil
 }
 
-// authorizer is the ordered list of --authorization-mode, behind the group
-// that may do everything.
-func (s *apiserver) authorizer() authz.Authorizer {
-	u := authz.Union{authz.Superusers{authn.PrivilegedGroup}}
-	for _, mode := range s.cfg.AuthorizationModes {
-		switch mode {
-		case "Node":
-			u = append(u, authz.NewNode(s.graph))
-		case "RBAC":
-			u = append(u, s.rbac)
-		case "AlwaysAllow":
-			u = append(u, authz.Always(authz.Allow))
-		case "AlwaysDeny":
-			u = append(u, authz.Always(authz.NoOpinion))
-		}
-	}
-	return u
-}
-
 // reviewer answers the review kinds.
 type reviewer struct {
 	tokens     authn.TokenAuthenticator
-	authorizer authz.Authorizer
-	rbac       *authz.RBAC
+	authorizer *authzconfig.Authorizers
 }
 
 func (r *reviewer) ReviewToken(ctx context.Context, token string, audiences []string) (*authn.Identity, bool, error) {
@@ -376,8 +368,8 @@ func (r *reviewer) Authorize(ctx context.Context, a authz.Attributes) (authz.Dec
 	return r.authorizer.Authorize(ctx, a)
 }
 
-func (r *reviewer) RulesFor(u *authn.Identity, namespace string) ([]rbacRule, error) {
-	return r.rbac.RulesFor(u, namespace)
+func (r *reviewer) RulesFor(u *authn.Identity, namespace string) (authz.Rules, error) {
+	return r.authorizer.RulesFor(u, namespace)
 }
 
 // kubeletTLS is the client side of connections to kubelets.
@@ -438,14 +430,13 @@ func hashName(s string) string {
 
 // server builds the handlers and the chain around them.
 func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.Server, error) {
-	reg := metrics.NewRegistry(name)
 	certificate, err := s.certificate()
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	s.checks.Register(mux)
-	serving.Pages{Component: name, Registry: reg, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling}.Register(mux)
+	serving.Pages{Component: name, Registry: s.registry, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling}.Register(mux)
 	if id.discovery != nil {
 		mux.Handle("/.well-known/openid-configuration", static("application/json", id.discovery.Configuration))
 		mux.Handle("/openid/v1/jwks", static("application/jwk-set+json", id.discovery.JWKS))
@@ -474,11 +465,11 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 			mux.ServeHTTP(w, r)
 		}
 	})
-	if s.audit, err = audit.New(&s.cfg.Audit, reg, s.shown, s.log.Named("audit")); err != nil {
+	if s.audit, err = audit.New(&s.cfg.Audit, s.registry, s.shown, s.log.Named("audit")); err != nil {
 		return nil, err
 	}
 	chain := &server.Chain{
-		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(reg), Audit: s.audit,
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(s.registry), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, MaxReading: s.cfg.MaxInFlight, MaxWriting: s.cfg.MaxMutating,
 	}
 	srv := server.New(server.Config{

@@ -294,11 +294,14 @@ func (b *bootstrapper) slice(ctx context.Context) error {
 // identitySeconds is how long a server's identity lease holds, KEP-1965.
 const identitySeconds = 3600
 
+// leaseName is that of a server's identity.
+func leaseName(host string) string { return "apiserver-" + hashName(host) }
+
 func (b *bootstrapper) identityLease(ctx context.Context) error {
 	host, seconds, at := b.cfg.ExternalHostname, int32(identitySeconds), metav1.NewMicroTime(time.Now())
 	want := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: "apiserver-" + hashName(host), Namespace: metav1.NamespaceSystem,
+			Name: leaseName(host), Namespace: metav1.NamespaceSystem,
 			Labels: map[string]string{"apiserver.kubernetes.io/identity": "kube-apiserver", corev1.LabelHostname: host},
 		},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &host, LeaseDurationSeconds: &seconds, RenewTime: &at},

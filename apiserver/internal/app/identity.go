@@ -15,9 +15,8 @@ import (
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/oidc"
+	"flagship/apiserver/internal/review"
 )
-
-type rbacRule = rbacv1.PolicyRule
 
 // identity is how requests are authenticated, and tokens issued.
 type identity struct {
@@ -75,6 +74,17 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		}
 		tokens = append(tokens, s.providers)
 	}
+	if w := c.TokenWebhook; w.File != "" {
+		client, err := review.NewClient(w.File, review.DefaultTimeout)
+		if err != nil {
+			return nil, fmt.Errorf("--authentication-token-webhook-config-file: %w", err)
+		}
+		hook, err := review.NewTokens(client, w.Version, c.APIAudiences)
+		if err != nil {
+			return nil, fmt.Errorf("--authentication-token-webhook-version: %w", err)
+		}
+		tokens = append(tokens, authn.NewCache(hook, w.TTL, w.TTL))
+	}
 	signer, err := authn.LoadSigner(sa.SigningKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--service-account-signing-key-file: %w", err)
@@ -84,7 +94,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		s.log.Sugar().Infof("no OIDC discovery documents are served: %v", err)
 		id.discovery = nil
 	}
-	id.tokens = authn.NewCache(tokens)
+	id.tokens = authn.NewCache(tokens, authn.TokenCacheTTL, 0)
 	chain = append(chain, authn.Bearer{Tokens: id.tokens})
 	fail := authn.FailOnError{Chain: chain}
 	switch {

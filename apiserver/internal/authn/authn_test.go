@@ -285,7 +285,7 @@ func TestWebSocketToken(t *testing.T) {
 	req := httptest.NewRequest(http.MethodGet, "/", nil)
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Sec-WebSocket-Protocol", bearerProtocol+base64.RawURLEncoding.EncodeToString([]byte("tok"))+", v5.channel.k8s.io")
-	id, ok, err := Bearer{Tokens: NewCache(tokens)}.Authenticate(req)
+	id, ok, err := Bearer{Tokens: NewCache(tokens, TokenCacheTTL, 0)}.Authenticate(req)
 	if !ok || err != nil || id.Name != "bob" || len(id.Groups) != 2 || req.Header.Get("Sec-WebSocket-Protocol") != "v5.channel.k8s.io" {
 		t.Errorf("%+v %v %v %v", id, ok, err, req.Header)
 	}

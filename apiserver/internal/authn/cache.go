@@ -14,28 +14,30 @@ const TokenCacheTTL = 10 * time.Second
 // tokenCacheSize bounds the cache.
 const tokenCacheSize = 4096
 
-// Cache remembers recognized tokens for TokenCacheTTL. Refusals are not remembered.
+// Cache remembers what was said of tokens. Errors are not remembered.
 type Cache struct {
 	next TokenAuthenticator
 	now  func() time.Time
+	// good and bad are how long a token that was recognized is not looked at again, and one that was not; 0 forgets at once.
+	good, bad time.Duration
 
 	mu      sync.Mutex // guards entries
 	entries map[[32]byte]cached
 }
 
 type cached struct {
-	id      *Identity
+	id      *Identity // nil of a token that was not recognized
 	expires time.Time
 }
 
-// NewCache returns a Cache in front of next.
-func NewCache(next TokenAuthenticator) *Cache {
-	return &Cache{next: next, now: time.Now, entries: map[[32]byte]cached{}}
+// NewCache returns a Cache in front of next, which remembers for so long what is recognized, and what is not.
+func NewCache(next TokenAuthenticator, good, bad time.Duration) *Cache {
+	return &Cache{next: next, now: time.Now, good: good, bad: bad, entries: map[[32]byte]cached{}}
 }
 
 // AuthenticateToken implements TokenAuthenticator.
 func (c *Cache) AuthenticateToken(ctx context.Context, token string) (*Identity, bool, error) {
-	auds, explicit := audiencesFrom(ctx)
+	auds, explicit := AudiencesFrom(ctx)
 	text := token
 	if explicit {
 		text += "\x00" + strings.Join(auds, "\x00")
@@ -46,13 +48,17 @@ func (c *Cache) AuthenticateToken(ctx context.Context, token string) (*Identity,
 	e, hit := c.entries[key]
 	c.mu.Unlock()
 	if hit && now.Before(e.expires) {
-		return e.id, true, nil
+		return e.id, e.id != nil, nil
 	}
 	id, ok, err := c.next.AuthenticateToken(ctx, token)
-	if ok && err == nil {
+	ttl := c.good
+	if !ok {
+		id, ttl = nil, c.bad
+	}
+	if err == nil && ttl > 0 {
 		c.mu.Lock()
 		c.evict(now)
-		c.entries[key] = cached{id: id, expires: now.Add(TokenCacheTTL)}
+		c.entries[key] = cached{id: id, expires: now.Add(ttl)}
 		c.mu.Unlock()
 	}
 	return id, ok, err

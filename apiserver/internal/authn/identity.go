@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validate/content"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 )
 
 // Names and groups that the API server itself knows.
@@ -96,7 +97,7 @@ func WithAudiences(ctx context.Context, audiences []string) context.Context {
 	return context.WithValue(ctx, audiencesKey{}, audiences)
 }
 
-func audiencesFrom(ctx context.Context) ([]string, bool) {
+func AudiencesFrom(ctx context.Context) ([]string, bool) {
 	a, ok := ctx.Value(audiencesKey{}).([]string)
 	return a, ok
 }
@@ -118,7 +119,7 @@ func (c Chain) Authenticate(req *http.Request) (*Identity, bool, error) {
 			return withAuthenticated(id), true, nil
 		}
 	}
-	return nil, false, errors.Join(errs...)
+	return nil, false, utilerrors.NewAggregate(errs)
 }
 
 func withAuthenticated(id *Identity) *Identity {
@@ -146,15 +147,15 @@ func (t Tokens) AuthenticateToken(ctx context.Context, token string) (*Identity,
 			return withAuthenticated(id), true, nil
 		}
 	}
-	return nil, false, errors.Join(errs...)
+	return nil, false, utilerrors.NewAggregate(errs)
 }
 
 // Bearer reads a token from the Authorization header, or from the subprotocol of a WebSocket request, and removes it
 // from the request once it has been accepted.
 type Bearer struct{ Tokens TokenAuthenticator }
 
-// errInvalidToken is reported for a token nobody recognizes; upstream gives no reason either.
-var errInvalidToken = errors.New("invalid bearer token")
+// ErrInvalidToken is reported for a token nobody recognizes; upstream gives no reason either.
+var ErrInvalidToken = errors.New("invalid bearer token")
 
 // Authenticate implements Authenticator.
 func (b Bearer) Authenticate(req *http.Request) (*Identity, bool, error) {
@@ -167,7 +168,7 @@ func (b Bearer) Authenticate(req *http.Request) (*Identity, bool, error) {
 		if ok {
 			req.Header.Del("Authorization")
 		} else if err == nil {
-			err = errInvalidToken
+			err = ErrInvalidToken
 		}
 		return id, ok, err
 	}

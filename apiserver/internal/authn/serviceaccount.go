@@ -142,7 +142,7 @@ func (s *ServiceAccounts) audiences(ctx context.Context, token []string) ([]stri
 	if len(token) == 0 {
 		token = s.APIAudiences
 	}
-	wanted, ok := audiencesFrom(ctx)
+	wanted, ok := AudiencesFrom(ctx)
 	if !ok {
 		wanted = s.APIAudiences
 	}

@@ -45,7 +45,7 @@ func (b Bearer) webSocket(req *http.Request) (*Identity, bool, error) {
 	if ok {
 		req.Header.Set("Sec-Websocket-Protocol", strings.Join(rest, ","))
 	} else if err == nil {
-		err = errInvalidToken
+		err = ErrInvalidToken
 	}
 	return id, ok, err
 }

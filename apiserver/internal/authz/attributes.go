@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"flagship/apiserver/internal/authn"
 )
@@ -46,8 +47,14 @@ type Authorizer interface {
 	Authorize(ctx context.Context, a Attributes) (d Decision, reason string, err error)
 }
 
+// Named is an authorizer, and what its reasons are told by.
+type Named struct {
+	Name string
+	Authorizer
+}
+
 // Union asks its authorizers in order.
-type Union []Authorizer
+type Union []Named
 
 // Authorize implements Authorizer.
 func (u Union) Authorize(ctx context.Context, a Attributes) (Decision, string, error) {
@@ -59,13 +66,13 @@ func (u Union) Authorize(ctx context.Context, a Attributes) (Decision, string, e
 			errs = append(errs, err)
 		}
 		if reason != "" {
-			reasons = append(reasons, reason)
+			reasons = append(reasons, z.Name+": "+reason)
 		}
 		if d != NoOpinion {
 			return d, reason, err
 		}
 	}
-	return NoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)
+	return NoOpinion, strings.Join(reasons, "\n"), utilerrors.NewAggregate(errs)
 }
 
 // Superusers allows members of the groups anything.

@@ -84,7 +84,7 @@ func (r *RBAC) checkBinding(ctx context.Context, az Authorizer, user *authn.Iden
 
 // covers says, as an error, which of the rules the user does not hold.
 func (r *RBAC) covers(user *authn.Identity, namespace string, rules []rbacv1.PolicyRule) error {
-	held, resolution := r.RulesFor(user, namespace)
+	held, resolution := r.rulesFor(user, namespace)
 	ok, missing := validation.Covers(held, rules)
 	if ok {
 		return nil

@@ -3,7 +3,6 @@ package authz
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"flagship/apiserver/internal/authn"
 )
@@ -178,7 +178,7 @@ func (r *RBAC) visit(user *authn.Identity, namespace string, f func(b *binding, 
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return utilerrors.NewAggregate(errs)
 }
 
 func (r *RBAC) rulesOf(ref rbacv1.RoleRef, namespace string) ([]rbacv1.PolicyRule, error) {
@@ -216,8 +216,8 @@ func (r *RBAC) Authorize(_ context.Context, a Attributes) (Decision, string, err
 	return NoOpinion, "", nil
 }
 
-// RulesFor returns the rules that apply to the user in the namespace; the error says what could not be resolved.
-func (r *RBAC) RulesFor(user *authn.Identity, namespace string) ([]rbacv1.PolicyRule, error) {
+// rulesFor returns the rules that apply to the user in the namespace; the error says what could not be resolved.
+func (r *RBAC) rulesFor(user *authn.Identity, namespace string) ([]rbacv1.PolicyRule, error) {
 	var out []rbacv1.PolicyRule
 	err := r.visit(user, namespace, func(_ *binding, _ string, rule *rbacv1.PolicyRule) bool {
 		out = append(out, *rule)

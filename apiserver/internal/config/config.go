@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"flagship/apiserver/internal/audit"
+	"flagship/apiserver/internal/authzconfig"
 	"flagship/apiserver/internal/oidc"
 	"flagship/internal/logging"
 	"flagship/internal/options"
@@ -53,12 +54,14 @@ type Config struct {
 	TokenAuthFile string
 	AnonymousAuth bool
 	// AnonymousGiven is whether a flag says AnonymousAuth, so that the authentication configuration may not.
-	AnonymousGiven       bool
-	BootstrapTokens      bool
-	RequestHeader        RequestHeader
-	ServiceAccount       ServiceAccount
-	APIAudiences         []string
-	AuthorizationModes   []string
+	AnonymousGiven  bool
+	BootstrapTokens bool
+	RequestHeader   RequestHeader
+	ServiceAccount  ServiceAccount
+	APIAudiences    []string
+	// Authorization is who decides about requests, and TokenWebhook the server outside that knows more tokens.
+	Authorization        authzconfig.Flags
+	TokenWebhook         TokenWebhook
 	EnableAdmission      []string
 	DisableAdmission     []string
 	NotReadyToleration   int64
@@ -88,6 +91,15 @@ type Config struct {
 	ShutdownDelay     time.Duration
 	EnableProfiling   bool
 	MaxHTTP2Streams   int
+}
+
+// TokenWebhook is the server outside that recognizes tokens.
+type TokenWebhook struct {
+	// File is its kubeconfig, empty for none.
+	File    string
+	Version string
+	// TTL is how long its answers are kept.
+	TTL time.Duration
 }
 
 // Etcd is the store: an external cluster, or the server in this process.
@@ -135,9 +147,9 @@ func Defaults() *Config {
 			Prefix: "/registry", CompactionInterval: 5 * time.Minute, DataDir: "/var/lib/etcd", Name: "default",
 			ClientURL: "https://127.0.0.1:2379", PeerURL: "https://127.0.0.1:2380", ClusterState: "new",
 		},
-		Audit:         audit.NewConfig(),
-		OIDC:          oidc.Flags{UsernameClaim: "sub", SigningAlgs: []string{"RS256"}},
-		AnonymousAuth: true, AuthorizationModes: []string{"AlwaysAllow"},
+		Audit:              audit.NewConfig(),
+		OIDC:               oidc.Flags{UsernameClaim: "sub", SigningAlgs: []string{"RS256"}},
+		AnonymousAuth:      true,
 		NotReadyToleration: 300, UnreachableTolerance: 300,
 		ServiceAccount:      ServiceAccount{Extend: true, Lookup: true},
 		KubeletAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
@@ -161,6 +173,9 @@ func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
 		}
 	}
 	set.Flags().Visit(func(f *pflag.Flag) { c.OIDC.Set = c.OIDC.Set || strings.HasPrefix(f.Name, "oidc-") })
+	if err := c.Authorization.Complete(set.Flags()); err != nil {
+		return nil, nil, err
+	}
 	c.AnonymousGiven = set.Flags().Changed("anonymous-auth")
 	return c, set, c.validate()
 }
@@ -199,13 +214,6 @@ func (c *Config) validate() error {
 		return errors.New("--service-account-signing-key-file: is required")
 	case len(c.Etcd.Servers) == 0 && (c.Etcd.ServerCert == "" || c.Etcd.ServerKey == "" || c.Etcd.ServerCA == "") && strings.HasPrefix(c.Etcd.ClientURL, "https:"):
 		return errors.New("--etcd-servers: give an etcd cluster, or --etcd-server-cert-file, --etcd-server-key-file and --etcd-server-ca-file for the embedded server")
-	}
-	for _, mode := range c.AuthorizationModes {
-		switch mode {
-		case "Node", "RBAC", "AlwaysAllow", "AlwaysDeny":
-		default:
-			return fmt.Errorf("--authorization-mode: %q is not supported: want Node, RBAC, AlwaysAllow or AlwaysDeny", mode)
-		}
 	}
 	if c.AdvertiseAddress == nil {
 		c.AdvertiseAddress = c.BindAddress

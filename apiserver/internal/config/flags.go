@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"time"
 
 	"flagship/apiserver/internal/oidc"
 	"flagship/internal/logging"
@@ -14,6 +15,7 @@ func (c *Config) addFlags(set *options.Set) {
 	c.addIdentity(set)
 	c.addCluster(set)
 	c.Audit.AddFlags(set.Flags())
+	c.Authorization.AddFlags(set.Flags())
 	c.addProviders(set)
 	addInert(set)
 	for _, name := range refused() {
@@ -45,6 +47,9 @@ func (c *Config) addServing(set *options.Set) {
 func (c *Config) addProviders(set *options.Set) {
 	fs, o := set.Flags(), &c.OIDC
 	fs.StringVar(&c.Authentication, "authentication-config", "", "file with the AuthenticationConfiguration: providers of JSON web tokens, and who may come without credentials; it is taken over anew when it changes")
+	fs.StringVar(&c.TokenWebhook.File, "authentication-token-webhook-config-file", "", "kubeconfig of a server that recognizes tokens, by TokenReviews")
+	fs.StringVar(&c.TokenWebhook.Version, "authentication-token-webhook-version", "v1beta1", "version of the TokenReviews that are sent: v1 or v1beta1")
+	fs.DurationVar(&c.TokenWebhook.TTL, "authentication-token-webhook-cache-ttl", 2*time.Minute, "how long the server's answers are kept")
 	fs.StringVar(&o.IssuerURL, "oidc-issuer-url", "", "https URL of the OpenID Connect provider")
 	fs.StringVar(&o.ClientID, "oidc-client-id", "", "audience of the provider's tokens")
 	fs.StringVar(&o.CAFile, "oidc-ca-file", "", "CA of the provider; without it that of the host")
@@ -101,7 +106,6 @@ func (c *Config) addIdentity(set *options.Set) {
 	fs.BoolVar(&sa.Extend, "service-account-extend-token-expiration", sa.Extend, "let injected tokens live a year, for clients that do not reload them")
 	fs.BoolVar(&sa.Lookup, "service-account-lookup", sa.Lookup, "refuse tokens of service accounts that are gone")
 	fs.StringSliceVar(&c.APIAudiences, "api-audiences", nil, "audiences that tokens for this API have")
-	fs.StringSliceVar(&c.AuthorizationModes, "authorization-mode", c.AuthorizationModes, "ordered authorizers: Node, RBAC, AlwaysAllow, AlwaysDeny")
 	fs.StringSliceVar(&c.EnableAdmission, "enable-admission-plugins", nil, "admission plugins beside the default ones")
 	fs.StringSliceVar(&c.DisableAdmission, "disable-admission-plugins", nil, "default admission plugins to leave out")
 	fs.Int64Var(&c.NotReadyToleration, "default-not-ready-toleration-seconds", c.NotReadyToleration, "seconds that pods tolerate a node that is not ready")
@@ -141,11 +145,7 @@ type inertFlags struct{ text, bools []string }
 // refused are upstream's flags for what is not served: to accept one and do
 // nothing would be unsafe, so that giving one is an error.
 func refused() []string {
-	return []string{
-		"authentication-token-webhook-config-file", "authorization-config",
-		"authorization-webhook-config-file", "authorization-policy-file", "admission-control-config-file",
-		"service-account-signing-endpoint",
-	}
+	return []string{"admission-control-config-file", "service-account-signing-endpoint"}
 }
 
 // inert lists upstream's flags by why they do nothing here.
@@ -163,10 +163,7 @@ func inert() map[string]inertFlags {
 			bools: []string{"emulation-forward-compatible", "runtime-config-emulation-forward-compatible"},
 		},
 		"it goes with another option, which is refused": {
-			text: []string{
-				"authentication-token-webhook-cache-ttl", "authentication-token-webhook-version", "authorization-webhook-cache-authorized-ttl", "authorization-webhook-cache-unauthorized-ttl",
-				"authorization-webhook-version", "admission-control",
-			},
+			text: []string{"admission-control"},
 		},
 		"requests in flight are bounded by number": {
 			bools: []string{"enable-priority-and-fairness"},

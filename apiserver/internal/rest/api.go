@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -48,7 +47,7 @@ type Reviewer interface {
 	// ReviewToken authenticates a bearer token for any of the audiences.
 	ReviewToken(ctx context.Context, token string, audiences []string) (*authn.Identity, bool, error)
 	Authorize(ctx context.Context, a authz.Attributes) (authz.Decision, string, error)
-	RulesFor(user *authn.Identity, namespace string) ([]rbacv1.PolicyRule, error)
+	authz.RuleResolver
 }
 
 // Hooks change one kind's objects on their way to the store, with access to

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/resource"
@@ -174,13 +175,9 @@ func userInfo(u *authn.Identity) authenticationv1.UserInfo {
 func (a *API) reviewToken(q *request, r *authenticationv1.TokenReview) {
 	r.Status = authenticationv1.TokenReviewStatus{}
 	id, ok, err := a.deps.Reviewer.ReviewToken(q.ctx(), r.Spec.Token, r.Spec.Audiences)
-	switch {
-	case err != nil:
-		r.Status.Error = err.Error()
-	case !ok:
-		r.Status.Error = "invalid bearer token"
-	}
 	if !ok {
+		// Upstream's first authenticator is that of its own clients, which knows no other token.
+		r.Status.Error = utilerrors.NewAggregate([]error{authn.ErrInvalidToken, err}).Error()
 		return
 	}
 	r.Status.Authenticated = true
@@ -200,11 +197,11 @@ func (a *API) reviewRules(q *request, r *authorizationv1.SelfSubjectRulesReview)
 	rules, err := a.deps.Reviewer.RulesFor(q.user, r.Spec.Namespace)
 	// Upstream's answer is a new object, without what was asked.
 	r.ObjectMeta, r.Spec = metav1.ObjectMeta{}, authorizationv1.SelfSubjectRulesReviewSpec{}
-	r.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}
+	r.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}, Incomplete: rules.Incomplete}
 	if err != nil {
-		r.Status.EvaluationError, r.Status.Incomplete = err.Error(), true
+		r.Status.EvaluationError = err.Error()
 	}
-	for _, rule := range rules {
+	for _, rule := range rules.List {
 		if len(rule.Resources) > 0 {
 			r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
 				Verbs: rule.Verbs, APIGroups: rule.APIGroups, Resources: rule.Resources, ResourceNames: rule.ResourceNames,

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -110,7 +111,7 @@ func (a *API) reviewAccess(q *request, u *authn.Identity, res *authorizationv1.R
 	at := authz.Attributes{User: u}
 	if res != nil {
 		at.ResourceRequest, at.Verb, at.Namespace = true, res.Verb, res.Namespace
-		at.APIGroup, at.APIVersion = res.Group, res.Version
+		at.APIGroup, at.APIVersion = res.Group, cmp.Or(res.Version, "*")
 		at.Resource, at.Subresource, at.Name = res.Resource, res.Subresource, res.Name
 		if res.FieldSelector != nil {
 			at.Fields, at.FieldSelectorErr = askedFields(res.FieldSelector)

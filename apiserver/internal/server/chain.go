@@ -268,6 +268,9 @@ const (
 	reasonKey   = "authorization.k8s.io/reason"
 )
 
+// plain keeps markup out of answers that are text.
+var plain = strings.NewReplacer(`&`, "&amp;", `<`, "&lt;", `>`, "&gt;")
+
 func (c *Chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := attributes(r)
@@ -279,11 +282,15 @@ func (c *Chain) authorize(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		if err != nil {
+			// Who could not be asked might have allowed it.
+			e.Annotate(reasonKey, "internal error")
+			c.Log.Warn("a request cannot be authorized", zap.String("path", r.URL.Path), zap.Error(err))
+			http.Error(w, plain.Replace(fmt.Sprintf("Internal Server Error: %q: %v", r.RequestURI, err)), http.StatusInternalServerError)
+			return
+		}
 		e.Annotate(decisionKey, "forbid")
 		e.Annotate(reasonKey, reason)
-		if err != nil {
-			c.Log.Debug("authorization incomplete", zap.String("path", r.URL.Path), zap.Error(err))
-		}
 		rest.WriteError(w, r, authz.Forbidden(a, reason))
 	})
 }

@@ -1,0 +1,82 @@
+package authzconfig
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/review"
+)
+
+// metrics are upstream's.
+type metrics struct {
+	webhooks  *review.Metrics
+	decisions *prometheus.CounterVec
+	reloads   *prometheus.CounterVec
+	last      *prometheus.GaugeVec
+	identity  string
+}
+
+func newMetrics(reg prometheus.Registerer, identity string) *metrics {
+	m := &metrics{
+		webhooks: review.NewMetrics(reg), identity: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(identity))),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Subsystem: "apiserver_authorization", Name: "decisions_total",
+			Help: "Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.",
+		}, []string{"type", "name", "decision"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reloads_total",
+			Help: "Total number of automatic reloads of authorization configuration split by status and apiserver identity.",
+		}, []string{"status", "apiserver_id_hash"}),
+		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reload_last_timestamp_seconds",
+			Help: "Timestamp of the last automatic reload of authorization configuration split by status and apiserver identity.",
+		}, []string{"status", "apiserver_id_hash"}),
+	}
+	reg.MustRegister(m.decisions, m.reloads, m.last)
+	return m
+}
+
+func (m *metrics) reloaded(err error) {
+	status := "success"
+	if err != nil {
+		status = "failure"
+	}
+	m.reloads.WithLabelValues(status, m.identity).Inc()
+	m.last.WithLabelValues(status, m.identity).SetToCurrentTime()
+}
+
+// counted counts an authorizer's decisions.
+func (m *metrics) counted(kind, name string, next authz.Authorizer) authz.Authorizer {
+	return &counting{Authorizer: next, vec: m.decisions, kind: kind, name: name}
+}
+
+type counting struct {
+	authz.Authorizer
+	vec        *prometheus.CounterVec
+	kind, name string
+}
+
+// Authorize implements authz.Authorizer.
+func (c *counting) Authorize(ctx context.Context, a authz.Attributes) (authz.Decision, string, error) {
+	d, reason, err := c.Authorizer.Authorize(ctx, a)
+	switch d {
+	case authz.Allow:
+		c.vec.WithLabelValues(c.kind, c.name, "allowed").Inc()
+	case authz.Deny:
+		c.vec.WithLabelValues(c.kind, c.name, "denied").Inc()
+	}
+	return d, reason, err
+}
+
+// RulesFor implements authz.RuleResolver.
+func (c *counting) RulesFor(user *authn.Identity, namespace string) (authz.Rules, error) {
+	if r, ok := c.Authorizer.(authz.RuleResolver); ok {
+		return r.RulesFor(user, namespace)
+	}
+	return authz.Rules{}, nil
+}
