@@ -135,7 +135,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 		return err
 	}
 	s.kinds = resource.Kinds()
-	transformer, encryption, err := s.transformer()
+	transformer, encryption, err := s.transformer(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,29 +1,42 @@
 package app
 
 import (
+	"context"
 	"strings"
 
+	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagship/apiserver/internal/encrypt"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/store"
+	"flagship/internal/serving"
 )
 
 // transformer is between the process and what is stored: protobuf inside, and
 // outside what the encryption configuration says. The second answer follows
 // that configuration, nil where there is none.
-func (s *apiserver) transformer() (store.Transformer, *encrypt.Transformer, error) {
+func (s *apiserver) transformer(ctx context.Context) (store.Transformer, *encrypt.Transformer, error) {
 	inner := rest.StoredJSON(s.scheme, s.cfg.Etcd.Prefix)
 	if s.cfg.EncryptionConfig == "" {
 		return inner, nil, nil
 	}
-	outer, err := encrypt.New(encrypt.Config{
+	log := s.log.Named("encrypt")
+	outer, err := encrypt.New(ctx, encrypt.Config{
 		Path: s.cfg.EncryptionConfig, Reload: s.cfg.ReloadEncryption, ResourceOf: resourceOf(s.kinds, s.cfg.Etcd.Prefix),
-	}, s.log.Named("encrypt"))
+		Recovered: func() {
+			if err := s.hub.Unseal(ctx); err != nil {
+				log.Error("values that can be read again are not loaded", zap.Error(err))
+			}
+		},
+		Metrics: encrypt.NewMetrics(s.registry, leaseName(s.cfg.ExternalHostname)),
+	}, log)
 	if err != nil {
 		return nil, nil, err
+	}
+	if outer.Remote() {
+		s.checks.Add(serving.Check{Name: "kms-providers", Live: true, Ready: true, Probe: outer.Check})
 	}
 	return store.Chain{Outer: outer, Inner: inner}, outer, nil
 }

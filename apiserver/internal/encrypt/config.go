@@ -1,6 +1,7 @@
 package encrypt
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 
@@ -12,10 +13,26 @@ import (
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 )
 
-// provider is one key of one provider: values that begin with the prefix are its own.
+// provider is one key of one provider, or a key management service: values that begin with the prefix are its own.
 type provider struct {
 	prefix string
 	box    box
+	kms    *kms // in place of the box
+}
+
+func (p *provider) seal(key string, plain []byte) ([]byte, error) {
+	if p.kms != nil {
+		return p.kms.seal(key, plain)
+	}
+	return p.box.seal(key, plain)
+}
+
+func (p *provider) open(ctx context.Context, key string, sealed []byte) (plain []byte, stale bool, err error) {
+	if p.kms != nil {
+		return p.kms.openStored(ctx, key, sealed)
+	}
+	plain, err = p.box.open(key, sealed)
+	return plain, false, err
 }
 
 // rules are the providers of resources, the first of which writes. "*" stands for any resource, or any group.
@@ -39,7 +56,7 @@ func (r rules) of(gr schema.GroupResource) []provider {
 var unencrypted = []provider{{box: plainBox{}}}
 
 // parse reads and validates a configuration of apiserver.config.k8s.io/v1.
-func parse(data []byte, reload bool) (rules, error) {
+func (t *Transformer) parse(data []byte, reload bool) (*current, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{apiserver.AddToScheme, apiserverv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -58,27 +75,32 @@ func parse(data []byte, reload bool) (rules, error) {
 	if err := validation.ValidateEncryptionConfiguration(config, reload).ToAggregate(); err != nil {
 		return nil, err
 	}
-	return compile(config)
+	out := &current{rules: rules{}}
+	if err := t.compile(config, out); err != nil {
+		out.close()
+		return nil, err
+	}
+	return out, nil
 }
 
-func compile(config *apiserver.EncryptionConfiguration) (rules, error) {
-	out := rules{}
+func (t *Transformer) compile(config *apiserver.EncryptionConfiguration, to *current) error {
+	out := to.rules
 	for i, rc := range config.Resources {
-		providers, err := providersOf(rc.Providers)
+		providers, err := t.providersOf(rc.Providers, to)
 		if err != nil {
-			return nil, fmt.Errorf("resources[%d].%w", i, err)
+			return fmt.Errorf("resources[%d].%w", i, err)
 		}
 		for _, name := range rc.Resources {
 			gr := schema.ParseGroupResource(name)
 			for _, earlier := range []schema.GroupResource{{Group: gr.Group, Resource: "*"}, anything} {
 				if _, masked := out[earlier]; masked {
-					return nil, fmt.Errorf("resource %q is masked by earlier rule %q", text(gr), text(earlier))
+					return fmt.Errorf("resource %q is masked by earlier rule %q", text(gr), text(earlier))
 				}
 			}
 			out[gr] = append(out[gr], providers...)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 func text(gr schema.GroupResource) string {
@@ -88,7 +110,7 @@ func text(gr schema.GroupResource) string {
 	return gr.String()
 }
 
-func providersOf(list []apiserver.ProviderConfiguration) ([]provider, error) {
+func (t *Transformer) providersOf(list []apiserver.ProviderConfiguration, to *current) ([]provider, error) {
 	var out []provider
 	for i, p := range list {
 		var err error
@@ -102,7 +124,12 @@ func providersOf(list []apiserver.ProviderConfiguration) ([]provider, error) {
 		case p.Secretbox != nil:
 			out, err = appendKeys(out, "secretbox", p.Secretbox.Keys, newSecretBox)
 		case p.KMS != nil:
-			err = fmt.Errorf("kms: a key management service (%s) is not supported: use aescbc, aesgcm or secretbox", p.KMS.Name)
+			var k *kms
+			if k, err = newKMS(p.KMS, t.cfg.Metrics, t.log); err == nil {
+				k.recovered = t.cfg.Recovered
+				to.services = append(to.services, k)
+				out = append(out, provider{prefix: k.prefix(), kms: k})
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("providers[%d].%w", i, err)

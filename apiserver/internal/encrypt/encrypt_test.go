@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -33,7 +35,7 @@ func transformer(t *testing.T, text string) *Transformer {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tr, err := New(Config{Path: path, Reload: true, ResourceOf: func(key string) schema.GroupResource {
+	tr, err := New(t.Context(), Config{Path: path, Reload: true, Metrics: NewMetrics(prometheus.NewRegistry(), "me"), ResourceOf: func(key string) schema.GroupResource {
 		parts := strings.Split(key, "/")
 		return schema.GroupResource{Group: parts[2], Resource: parts[3]}
 	}}, zap.NewNop())
@@ -96,7 +98,7 @@ func TestRotation(t *testing.T) {
 		if err := os.WriteFile(tr.cfg.Path, []byte(config("secrets", providers...)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		tr.reload()
+		tr.reload(t.Context(), &sync.WaitGroup{})
 		plain, stale, err := tr.FromStorage(t.Context(), place, value)
 		if err != nil || string(plain) != "plain" || stale != wantStale {
 			t.Fatalf("read %q, stale %t, %v; want stale %t", plain, stale, err, wantStale)
@@ -116,7 +118,7 @@ func TestRotation(t *testing.T) {
 	if err := os.WriteFile(tr.cfg.Path, []byte(config("secrets", key("aescbc", "one", "short"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tr.reload()
+	tr.reload(t.Context(), &sync.WaitGroup{})
 	if got, _, err := tr.FromStorage(t.Context(), place, value); err != nil || string(got) != "plain" {
 		t.Errorf("after a bad file: %q, %v", got, err)
 	}
@@ -164,14 +166,14 @@ func TestBadConfigurations(t *testing.T) {
 		"":                          "",
 		"kind: Pod\napiVersion: v1": "no kind",
 		config("secrets"):           "resources[0].providers: Required value",
-		config("secrets", "{kms: {name: a, apiVersion: v2, endpoint: 'unix:///a', timeout: 3s}}"):   "kms: a key management service (a) is not supported",
-		config("secrets", key("aescbc", "one", "YQ==")):                                             "secret is not of the expected length",
-		config("secrets", "{identity: {}, aescbc: {}}"):                                             "more than one provider",
-		config("secrets", "{identiti: {}}"):                                                         "unknown field",
-		config(`"*.", secrets`, "{identity: {}}"):                                                   "overlapping resources",
-		config(`"*.*"`, "{identity: {}}") + "- resources: [secrets]\n  providers: [{identity: {}}]": `resource "secrets" is masked by earlier rule "*.*"`,
+		config("secrets", "{kms: {name: a, apiVersion: v1, endpoint: 'unix:///a', timeout: 3s, cachesize: 5}}"): "use v2",
+		config("secrets", key("aescbc", "one", "YQ==")):                                                         "secret is not of the expected length",
+		config("secrets", "{identity: {}, aescbc: {}}"):                                                         "more than one provider",
+		config("secrets", "{identiti: {}}"):                                                                     "unknown field",
+		config(`"*.", secrets`, "{identity: {}}"):                                                               "overlapping resources",
+		config(`"*.*"`, "{identity: {}}") + "- resources: [secrets]\n  providers: [{identity: {}}]":             `resource "secrets" is masked by earlier rule "*.*"`,
 	} {
-		if _, err := parse([]byte(text), false); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := (&Transformer{log: zap.NewNop()}).parse([]byte(text), false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\ngives %v, want %q", text, err, want)
 		}
 	}

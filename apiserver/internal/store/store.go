@@ -46,6 +46,8 @@ type Item struct {
 	Rev int64
 	// Stale is whether the value is to be written again though it is the same.
 	Stale bool
+	// Sealed is whether the value is as it is stored, since it could not be transformed.
+	Sealed bool
 }
 
 // Transformer turns stored values into what the process works with, and back:
@@ -289,9 +291,12 @@ func (s *Store) Stream(ctx context.Context, after int64, apply func(events []Eve
 // served.
 func (s *Store) item(ctx context.Context, kv *mvccpb.KeyValue) Item {
 	it := Item{Key: string(kv.Key[len(s.prefix):]), Value: kv.Value, Rev: kv.ModRevision}
-	if value, stale, err := s.transformer.FromStorage(ctx, string(kv.Key), kv.Value); err == nil {
-		it.Value, it.Stale = value, stale
+	value, stale, err := s.transformer.FromStorage(ctx, string(kv.Key), kv.Value)
+	if err != nil {
+		it.Sealed = true
+		return it
 	}
+	it.Value, it.Stale = value, stale
 	return it
 }
 

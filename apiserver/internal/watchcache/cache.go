@@ -19,6 +19,8 @@ type Entry struct {
 	Rev int64
 	// Stale is whether the store wants the value written again, see store.Item.
 	Stale bool
+	// Sealed is whether the value is none that can be read yet, see store.Item.
+	Sealed bool
 }
 
 // ChangeType is what happened to an object.
@@ -210,6 +212,18 @@ func (c *Cache) replace(entries []*Entry, rev int64) {
 	for _, w := range ended {
 		w.end(ErrGone)
 	}
+}
+
+// sealed is whether a value could not be read.
+func (c *Cache) sealed() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	found := false
+	c.tree.Scan(func(e *Entry) bool {
+		found = e.Sealed
+		return !found
+	})
+	return found
 }
 
 // detach ends the watchers; no more changes come.

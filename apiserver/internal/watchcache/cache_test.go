@@ -312,3 +312,29 @@ func TestRandom(t *testing.T) {
 		t.Errorf("%d entries, want %d", c.Len(), len(want))
 	}
 }
+
+func TestUnseal(t *testing.T) {
+	m := newMemory()
+	m.items["/secrets/a/x"] = store.Item{Key: "/secrets/a/x", Value: []byte("sealed"), Rev: 1, Sealed: true}
+	m.rev = 1
+	h, sealed := start(t, m, Config{Prefix: "/secrets/"})
+	open, err := h.Add(t.Context(), Config{Prefix: "/pods/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put("/pods/a/p", "pod")
+	if err := h.WaitFor(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	m.items["/secrets/a/x"] = store.Item{Key: "/secrets/a/x", Value: []byte("plain"), Rev: 1}
+	before := open.tree
+	if err := h.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a/x=plain@1"}, entries(sealed.Snapshot(), "")); diff != "" {
+		t.Errorf("what was sealed (-want +got):\n%s", diff)
+	}
+	if open.tree != before {
+		t.Error("a resource that was readable is loaded anew")
+	}
+}

@@ -88,6 +88,29 @@ func (h *Hub) Remove(c *Cache) {
 	c.detach()
 }
 
+// Unseal reads anew what the caches hold of values that could not be read, now that they can. Watchers of a resource
+// that had some are ended, to list again.
+//
+// Errors: the store cannot be read; the caches stay as they are.
+func (h *Hub) Unseal(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	rev := h.Revision()
+	for _, caches := range h.caches {
+		for _, c := range caches {
+			if !c.sealed() {
+				continue
+			}
+			entries, err := h.read(ctx, c.cfg.Prefix, rev)
+			if err != nil {
+				return fmt.Errorf("load %s: %w", c.cfg.Prefix, err)
+			}
+			c.replace(entries, rev)
+		}
+	}
+	return nil
+}
+
 // Revision is the one up to which all changes are in the caches.
 func (h *Hub) Revision() int64 {
 	h.progress.Lock()
@@ -220,7 +243,7 @@ func (h *Hub) read(ctx context.Context, prefix string, rev int64) ([]*Entry, err
 			return nil, err
 		}
 		for _, it := range page.Items {
-			out = append(out, &Entry{Key: strings.TrimPrefix(it.Key, prefix), Value: it.Value, Rev: it.Rev, Stale: it.Stale})
+			out = append(out, &Entry{Key: strings.TrimPrefix(it.Key, prefix), Value: it.Value, Rev: it.Rev, Stale: it.Stale, Sealed: it.Sealed})
 		}
 		if !page.More || len(page.Items) == 0 {
 			return out, nil
@@ -237,7 +260,7 @@ func (h *Hub) dispatch(events []store.Event, rev int64) {
 	for _, e := range events {
 		for _, c := range h.caches[firstSegment(e.Key)] {
 			if key, ok := strings.CutPrefix(e.Key, c.cfg.Prefix); ok {
-				c.apply(&Entry{Key: key, Value: e.Value, Rev: e.Rev, Stale: e.Stale}, e.Deleted)
+				c.apply(&Entry{Key: key, Value: e.Value, Rev: e.Rev, Stale: e.Stale, Sealed: e.Sealed}, e.Deleted)
 			}
 		}
 	}
