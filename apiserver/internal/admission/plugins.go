@@ -11,6 +11,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"flagship/apiserver/internal/authz"
 )
@@ -45,6 +46,9 @@ type Config struct {
 
 	DefaultNotReadyTolerationSeconds    int64 // 300 upstream
 	DefaultUnreachableTolerationSeconds int64 // 300 upstream
+
+	// Files configures plugins.
+	Files Files
 }
 
 // Deps is what the plugins need.
@@ -53,7 +57,11 @@ type Deps struct {
 	Authorizer authz.Authorizer
 	// Extra runs after the built-in plugins and before ResourceQuota, in this order: policies and webhooks.
 	Extra []Plugin
-	Now   func() time.Time
+	// CreateNamespace creates one.
+	CreateNamespace func(ctx context.Context, ns *corev1.Namespace) error
+	// ResourceOf is a kind's resource, and whether it has namespaces.
+	ResourceOf func(gvk schema.GroupVersionKind) (gvr schema.GroupVersionResource, namespaced, ok bool)
+	Now        func() time.Time
 	// Suffix returns n random characters that may end a name.
 	Suffix func(n int) string
 }
@@ -67,20 +75,34 @@ type entry struct {
 // New returns the chain in upstream's order. An unknown name in Enable or Disable is an error.
 func New(cfg Config, d Deps) (Chain, error) {
 	r := &d.Readers
+	security, err := cfg.Files.podSecurity()
+	if err != nil {
+		return nil, err
+	}
+	selectors, err := cfg.Files.nodeSelectors()
+	if err != nil {
+		return nil, err
+	}
 	ops := func(name string, ops ...Operation) operations { return operations{name, ops} }
 	table := []entry{
+		{false, &AlwaysAdmit{ops("AlwaysAdmit", Create, Update, Delete, Connect)}},
+		{false, &NamespaceProvision{ops("NamespaceAutoProvision", Create), r.Namespace, d.CreateNamespace}},
 		{true, &NamespaceLifecycle{ops("NamespaceLifecycle", Create, Update, Delete), r.Namespace}},
+		{false, &NamespaceExists{ops("NamespaceExists", Create, Update, Delete), r.Namespace}},
+		{false, &HardAntiAffinity{ops("LimitPodHardAntiAffinityTopology", Create, Update)}},
 		{true, &LimitRanger{ops("LimitRanger", Create, Update), r.LimitRanges}},
 		{true, &ServiceAccount{ops("ServiceAccount", Create, Update), r.ServiceAccount, d.Suffix}},
 		{false, &NodeRestriction{ops("NodeRestriction", Create, Update, Delete), r, d.Authorizer}},
 		{true, &TaintNodes{ops("TaintNodesByCondition", Create)}},
 		{false, &AlwaysPullImages{ops("AlwaysPullImages", Create, Update)}},
-		{true, &PodSecurity{operations: ops("PodSecurity", Create, Update), namespace: r.Namespace, pods: r.Pods, now: d.Now}},
+		{true, &PodSecurity{operations: ops("PodSecurity", Create, Update), namespace: r.Namespace, pods: r.Pods, now: d.Now, podSecurityConfig: security}},
+		{false, &PodNodeSelector{ops("PodNodeSelector", Create), r.Namespace, selectors}},
 		{true, &Priority{ops("Priority", Create, Update), r}},
 		{true, &TolerationSeconds{ops("DefaultTolerationSeconds", Create, Update), cfg.DefaultNotReadyTolerationSeconds, cfg.DefaultUnreachableTolerationSeconds}},
 		{false, &ExtendedResourceToleration{ops("ExtendedResourceToleration", Create, Update)}},
 		{true, &StorageClass{ops("DefaultStorageClass", Create), r.StorageClasses}},
 		{true, &StorageProtection{ops("StorageObjectInUseProtection", Create)}},
+		{false, &OwnerPermissions{ops("OwnerReferencesPermissionEnforcement", Create, Update), d.Authorizer, d.ResourceOf}},
 		{true, &ClaimResize{ops("PersistentVolumeClaimResize", Update), r.StorageClasses}},
 		{true, &RuntimeClass{ops("RuntimeClass", Create), r.RuntimeClass}},
 		{true, &CertificateApproval{ops("CertificateApproval", Update), d.Authorizer}},
@@ -94,7 +116,7 @@ func New(cfg Config, d Deps) (Chain, error) {
 	for _, p := range d.Extra {
 		table = append(table, entry{true, p})
 	}
-	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now)})
+	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now)}, entry{false, &AlwaysDeny{ops("AlwaysDeny", Create, Update, Delete, Connect)}})
 	return choose(table, cfg)
 }
 

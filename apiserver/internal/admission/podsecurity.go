@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type PodSecurity struct {
 	namespace func(ctx context.Context, name string) (*corev1.Namespace, error)
 	pods      func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
 	now       func() time.Time
+	podSecurityConfig
 
 	once      sync.Once // builds checks
 	checks    policy.Evaluator
@@ -37,11 +39,6 @@ const (
 	podSecurityMaxPods = 3000
 	podSecurityTimeout = time.Second
 )
-
-func defaultPolicy() api.Policy {
-	v := api.LevelVersion{Level: api.LevelPrivileged, Version: api.LatestVersion()}
-	return api.Policy{Enforce: v, Audit: v, Warn: v}
-}
 
 func (p *PodSecurity) evaluator() (policy.Evaluator, error) {
 	p.once.Do(func() { p.checks, p.checksErr = policy.NewEvaluator(policy.DefaultChecks(), nil) })
@@ -96,18 +93,19 @@ func (p *PodSecurity) level(ctx context.Context, a *Attributes) error {
 	if !ok {
 		return apierrors.NewBadRequest("failed to decode namespace")
 	}
-	now, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	now, errs := api.PolicyToEvaluate(ns.Labels, p.defaults)
 	if a.Operation == Create {
 		if len(errs) > 0 {
 			return apierrors.NewInvalid(a.Kind.GroupKind(), objectName(a), errs)
 		}
+		p.ignored(a, ns, now)
 		return nil
 	}
 	old, ok := a.OldObject.(*corev1.Namespace)
 	if !ok {
 		return apierrors.NewBadRequest("failed to decode  old namespace")
 	}
-	before, oldErrs := api.PolicyToEvaluate(old.Labels, defaultPolicy())
+	before, oldErrs := api.PolicyToEvaluate(old.Labels, p.defaults)
 	if len(errs) > 0 && (len(oldErrs) == 0 || !reflect.DeepEqual(errs, oldErrs)) {
 		return apierrors.NewInvalid(a.Kind.GroupKind(), objectName(a), errs)
 	}
@@ -115,7 +113,57 @@ func (p *PodSecurity) level(ctx context.Context, a *Attributes) error {
 		now.Enforce.Version == before.Enforce.Version && api.CompareLevels(now.Enforce.Level, before.Enforce.Level) < 1 {
 		return nil
 	}
+	if p.exemptNamespace(ns.Name) {
+		p.ignored(a, ns, now)
+		return nil
+	}
 	return p.existing(ctx, a, ns.Name, now.Enforce)
+}
+
+func (p *PodSecurity) exemptNamespace(name string) bool {
+	return slices.Contains(p.exempt.Namespaces, name)
+}
+
+func (p *PodSecurity) exemptRuntimeClass(name *string) bool {
+	return name != nil && slices.Contains(p.exempt.RuntimeClasses, *name)
+}
+
+// exempted is whether a request is not looked at, and says so.
+func (p *PodSecurity) exempted(a *Attributes) bool {
+	by := ""
+	switch {
+	case p.exemptNamespace(a.Namespace):
+		by = "namespace"
+	case slices.Contains(p.exempt.Usernames, a.User.Name):
+		by = "user"
+	default:
+		return false
+	}
+	a.Annotate(api.AuditAnnotationPrefix+api.ExemptionReasonAnnotationKey, by)
+	return true
+}
+
+// ignored warns of labels that do nothing since their namespace is exempt.
+func (p *PodSecurity) ignored(a *Attributes, ns *corev1.Namespace, now api.Policy) {
+	if !p.exemptNamespace(ns.Name) || now.FullyPrivileged() || now.Equivalent(&p.defaults) {
+		return
+	}
+	var set []string
+	for _, x := range []struct {
+		name, level, version string
+		is                   api.LevelVersion
+	}{
+		{"enforce", api.EnforceLevelLabel, api.EnforceVersionLabel, now.Enforce},
+		{"audit", api.AuditLevelLabel, api.AuditVersionLabel, now.Audit},
+		{"warn", api.WarnLevelLabel, api.WarnVersionLabel, now.Warn},
+	} {
+		_, level := ns.Labels[x.level]
+		_, version := ns.Labels[x.version]
+		if x.is.Level != api.LevelPrivileged && (level || version) {
+			set = append(set, x.name+"="+x.is.String())
+		}
+	}
+	a.Warn("namespace %q is exempt from Pod Security, and the policy (%s) will be ignored", ns.Name, strings.Join(set, ", "))
 }
 
 // existing warns of the pods that are there already.
@@ -136,7 +184,7 @@ func (p *PodSecurity) existing(ctx context.Context, a *Attributes, namespace str
 	counts := map[string]count{}
 	var reasons []string
 	checked, deadline := 0, p.now().Add(podSecurityTimeout)
-	for _, pod := range prioritize(all) {
+	for _, pod := range p.prioritize(all) {
 		if checked == podSecurityMaxPods || ctx.Err() != nil || p.now().After(deadline) {
 			break
 		}
@@ -179,10 +227,13 @@ func (p *PodSecurity) existing(ctx context.Context, a *Attributes, namespace str
 }
 
 // prioritize puts one pod of each controller before its siblings.
-func prioritize(pods []*corev1.Pod) []*corev1.Pod {
+func (p *PodSecurity) prioritize(pods []*corev1.Pod) []*corev1.Pod {
 	var first, rest []*corev1.Pod
 	seen := map[types.UID]bool{}
 	for _, pod := range pods {
+		if p.exemptRuntimeClass(pod.Spec.RuntimeClassName) {
+			continue
+		}
 		if c := metav1.GetControllerOfNoCopy(pod); c != nil {
 			if seen[c.UID] {
 				rest = append(rest, pod)
@@ -200,11 +251,14 @@ func (p *PodSecurity) pod(ctx context.Context, a *Attributes) error {
 	case "exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status":
 		return nil
 	}
+	if p.exempted(a) {
+		return nil
+	}
 	ns, err := p.namespace(ctx, a.Namespace)
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q", a.Namespace))
 	}
-	levels, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	levels, errs := api.PolicyToEvaluate(ns.Labels, p.defaults)
 	if len(errs) == 0 && levels.FullyPrivileged() {
 		a.Annotate(api.AuditAnnotationPrefix+api.EnforcedPolicyAnnotationKey, levels.Enforce.String())
 		return nil
@@ -235,12 +289,15 @@ func significant(pod, old *corev1.Pod) bool {
 
 // controller audits and warns; only pods themselves are refused.
 func (p *PodSecurity) controller(ctx context.Context, a *Attributes, m *metav1.ObjectMeta, spec *corev1.PodSpec) error {
+	if p.exempted(a) {
+		return nil
+	}
 	ns, err := p.namespace(ctx, a.Namespace)
 	if err != nil {
 		a.Annotate(api.AuditAnnotationPrefix+"error", fmt.Sprintf("failed to lookup namespace %q: %v", a.Namespace, err))
 		return nil
 	}
-	levels, errs := api.PolicyToEvaluate(ns.Labels, defaultPolicy())
+	levels, errs := api.PolicyToEvaluate(ns.Labels, p.defaults)
 	if len(errs) == 0 && levels.Warn.Level == api.LevelPrivileged && levels.Audit.Level == api.LevelPrivileged {
 		return nil
 	}
@@ -253,6 +310,10 @@ func (p *PodSecurity) evaluate(a *Attributes, levels api.Policy, labelsErr error
 		return apierrors.NewInternalError(err)
 	}
 	note := func(key, value string) { a.Annotate(api.AuditAnnotationPrefix+key, value) }
+	if p.exemptRuntimeClass(spec.RuntimeClassName) {
+		note(api.ExemptionReasonAnnotationKey, "runtimeClass")
+		return nil
+	}
 	if labelsErr != nil {
 		note("error", fmt.Sprintf("Failed to parse policy: %v", labelsErr))
 	}

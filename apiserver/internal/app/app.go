@@ -267,13 +267,18 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	ruled := &policy.Deps{
 		API: s.api, Matcher: asked.Matcher, Namespace: readers.Namespace, Expressions: asked.Expressions, Authorizer: authorizer, Types: s.typesOf,
 	}
+	files, err := admission.ReadFiles(s.cfg.AdmissionConfig)
+	if err != nil {
+		return nil, fmt.Errorf("--admission-control-config-file %s: %w", s.cfg.AdmissionConfig, err)
+	}
 	lazy.chain, err = admission.New(admission.Config{
-		Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
+		Files: files, Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
 	}, admission.Deps{
 		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{
 			policy.NewMutating(ruled), webhook.NewMutating(asked), policy.NewValidating(ruled), webhook.NewValidating(asked),
-		}, Now: time.Now, Suffix: utilrand.String,
+		}, CreateNamespace: func(ctx context.Context, ns *corev1.Namespace) error { return s.local.Create(ctx, ns) }, ResourceOf: s.api.ResourceOf,
+		Now: time.Now, Suffix: utilrand.String,
 	})
 	if err != nil {
 		return nil, err

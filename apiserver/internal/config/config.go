@@ -60,10 +60,12 @@ type Config struct {
 	ServiceAccount  ServiceAccount
 	APIAudiences    []string
 	// Authorization is who decides about requests, and TokenWebhook the server outside that knows more tokens.
-	Authorization        authzconfig.Flags
-	TokenWebhook         TokenWebhook
-	EnableAdmission      []string
-	DisableAdmission     []string
+	Authorization    authzconfig.Flags
+	TokenWebhook     TokenWebhook
+	EnableAdmission  []string
+	DisableAdmission []string
+	// AdmissionConfig is the file of an AdmissionConfiguration, empty for none.
+	AdmissionConfig      string
 	NotReadyToleration   int64
 	UnreachableTolerance int64
 

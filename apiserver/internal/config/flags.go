@@ -108,6 +108,7 @@ func (c *Config) addIdentity(set *options.Set) {
 	fs.StringSliceVar(&c.APIAudiences, "api-audiences", nil, "audiences that tokens for this API have")
 	fs.StringSliceVar(&c.EnableAdmission, "enable-admission-plugins", nil, "admission plugins beside the default ones")
 	fs.StringSliceVar(&c.DisableAdmission, "disable-admission-plugins", nil, "default admission plugins to leave out")
+	fs.StringVar(&c.AdmissionConfig, "admission-control-config-file", "", "file with the AdmissionConfiguration: what plugins such as PodSecurity are configured by")
 	fs.Int64Var(&c.NotReadyToleration, "default-not-ready-toleration-seconds", c.NotReadyToleration, "seconds that pods tolerate a node that is not ready")
 	fs.Int64Var(&c.UnreachableTolerance, "default-unreachable-toleration-seconds", c.UnreachableTolerance, "seconds that pods tolerate an unreachable node")
 }
@@ -145,7 +146,7 @@ type inertFlags struct{ text, bools []string }
 // refused are upstream's flags for what is not served: to accept one and do
 // nothing would be unsafe, so that giving one is an error.
 func refused() []string {
-	return []string{"admission-control-config-file", "service-account-signing-endpoint"}
+	return []string{"service-account-signing-endpoint"}
 }
 
 // inert lists upstream's flags by why they do nothing here.

@@ -1,0 +1,114 @@
+package admission
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	podsecurityapi "k8s.io/pod-security-admission/admission/api"
+	"k8s.io/pod-security-admission/admission/api/load"
+	"k8s.io/pod-security-admission/admission/api/validation"
+	"k8s.io/pod-security-admission/api"
+	"sigs.k8s.io/yaml"
+)
+
+// Files is what --admission-control-config-file says of each plugin, by its name; nil where it says nothing.
+type Files map[string][]byte
+
+// fileVersions are those of an AdmissionConfiguration; they have the same fields.
+var fileVersions = []string{"apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1alpha1"}
+
+// unread are the plugins whose configuration this version cannot read: to leave it out would change what they do.
+var unread = []string{"EventRateLimit", "ImagePolicyWebhook", "MutatingAdmissionWebhook", "PodTolerationRestriction", "ResourceQuota", "ValidatingAdmissionWebhook"}
+
+// ReadFiles reads an AdmissionConfiguration, and the files that it names.
+//
+// Errors: a file cannot be read or is wrong, or is for a plugin whose configuration is not supported.
+func ReadFiles(path string) (Files, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var c apiserverv1.AdmissionConfiguration
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return nil, err
+	}
+	if c.Kind != "AdmissionConfiguration" || !slices.Contains(fileVersions, c.APIVersion) {
+		return nil, fmt.Errorf("it is of apiVersion %q and kind %q, not of %s and AdmissionConfiguration", c.APIVersion, c.Kind, fileVersions[0])
+	}
+	out := Files{}
+	for i, p := range c.Plugins {
+		at := fmt.Sprintf("plugins[%d] (%s)", i, p.Name)
+		switch {
+		case slices.Contains(unread, p.Name):
+			return nil, fmt.Errorf("%s: the configuration of this plugin is not supported by this version: leave it out", at)
+		case out[p.Name] != nil: // the first counts
+		case p.Configuration != nil:
+			out[p.Name] = p.Configuration.Raw
+		case p.Path != "":
+			file := p.Path
+			if !filepath.IsAbs(file) {
+				file = filepath.Join(filepath.Dir(path), file)
+			}
+			if out[p.Name], err = os.ReadFile(file); err != nil {
+				return nil, fmt.Errorf("%s: %w", at, err)
+			}
+		}
+	}
+	return out, nil
+}
+
+// podSecurityConfig is what holds where a namespace has no labels, and who is exempt.
+type podSecurityConfig struct {
+	defaults api.Policy
+	exempt   podsecurityapi.PodSecurityExemptions
+}
+
+func (f Files) podSecurity() (podSecurityConfig, error) {
+	c, err := load.LoadFromData(f["PodSecurity"])
+	if err != nil {
+		return podSecurityConfig{}, fmt.Errorf("PodSecurity: %w", err)
+	}
+	if errs := validation.ValidatePodSecurityConfiguration(c); len(errs) > 0 {
+		return podSecurityConfig{}, fmt.Errorf("PodSecurity: %w", errs.ToAggregate())
+	}
+	defaults, err := podsecurityapi.ToPolicy(c.Defaults)
+	if err != nil {
+		return podSecurityConfig{}, fmt.Errorf("PodSecurity: %w", err)
+	}
+	return podSecurityConfig{defaults, c.Exemptions}, nil
+}
+
+// nodeSelectors are PodNodeSelector's, by namespace; clusterDefaultNodeSelector is for those without an annotation.
+func (f Files) nodeSelectors() (map[string]labels.Set, error) {
+	data := f["PodNodeSelector"]
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, nil
+	}
+	var c struct {
+		Selectors map[string]string `json:"podNodeSelectorPluginConfig"`
+	}
+	if err := yaml.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("PodNodeSelector: %w", err)
+	}
+	if c.Selectors == nil {
+		return nil, errors.New("PodNodeSelector: there is no podNodeSelectorPluginConfig")
+	}
+	out := make(map[string]labels.Set, len(c.Selectors))
+	for namespace, text := range c.Selectors {
+		set, err := labels.ConvertSelectorToLabelsMap(text)
+		if err != nil {
+			return nil, fmt.Errorf("PodNodeSelector: podNodeSelectorPluginConfig.%s: %w", namespace, err)
+		}
+		out[namespace] = set
+	}
+	return out, nil
+}
