@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	podsecurityapi "k8s.io/pod-security-admission/admission/api"
@@ -24,7 +25,7 @@ type Files map[string][]byte
 var fileVersions = []string{"apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1alpha1"}
 
 // unread are the plugins whose configuration this version cannot read: to leave it out would change what they do.
-var unread = []string{"EventRateLimit", "ImagePolicyWebhook", "MutatingAdmissionWebhook", "PodTolerationRestriction", "ResourceQuota", "ValidatingAdmissionWebhook"}
+var unread = []string{"ImagePolicyWebhook", "MutatingAdmissionWebhook", "ResourceQuota", "ValidatingAdmissionWebhook"}
 
 // ReadFiles reads an AdmissionConfiguration, and the files that it names.
 //
@@ -64,6 +65,25 @@ func ReadFiles(path string) (Files, error) {
 		}
 	}
 	return out, nil
+}
+
+// decode reads a plugin's configuration, of the kind Configuration; one that is not there leaves into as it is.
+func (f Files) decode(plugin, version string, into any) error {
+	data := f[plugin]
+	if data == nil {
+		return nil
+	}
+	var have metav1.TypeMeta
+	if err := yaml.Unmarshal(data, &have); err != nil {
+		return fmt.Errorf("%s: %w", plugin, err)
+	}
+	if have.Kind != "Configuration" || have.APIVersion != version {
+		return fmt.Errorf("%s: it is of apiVersion %q and kind %q, not of %s and Configuration", plugin, have.APIVersion, have.Kind, version)
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%s: %w", plugin, err)
+	}
+	return nil
 }
 
 // podSecurityConfig is what holds where a namespace has no labels, and who is exempt.

@@ -2,13 +2,16 @@ package admission
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -195,9 +198,9 @@ plugins:
 	}
 
 	for text, want := range map[string]string{
-		"kind: Pod":                       "not of apiserver.config.k8s.io/v1",
-		text + "- {name: EventRateLimit}": "not supported",
-		text + "colour: red":              "unknown field",
+		"kind: Pod":                           "not of apiserver.config.k8s.io/v1",
+		text + "- {name: ImagePolicyWebhook}": "not supported",
+		text + "colour: red":                  "unknown field",
 		"{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{name: PodSecurity, path: gone}]}": "no such file",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -209,5 +212,81 @@ plugins:
 	}
 	if _, err := New(Config{Files: Files{"PodSecurity": []byte("{apiVersion: pod-security.admission.config.k8s.io/v1, kind: PodSecurityConfiguration, defaults: {enforce: none}}")}}, Deps{}); err == nil {
 		t.Error("a level that there is not is taken")
+	}
+}
+
+func TestTolerationRestriction(t *testing.T) {
+	const memory = "{key: node.kubernetes.io/memory-pressure, operator: Exists, effect: NoSchedule}"
+	c := &cluster{namespaces: map[string]*corev1.Namespace{
+		"plain": {}, "none": parse[corev1.Namespace](t, "metadata: {annotations: {scheduler.alpha.kubernetes.io/defaultTolerations: '', scheduler.alpha.kubernetes.io/tolerationsWhitelist: ''}}"),
+		"own": parse[corev1.Namespace](t, `metadata: {annotations: {scheduler.alpha.kubernetes.io/defaultTolerations: '[{"key":"o","operator":"Exists"}]', scheduler.alpha.kubernetes.io/tolerationsWhitelist: '[{"key":"o","operator":"Exists"}]'}}`),
+		"bad": parse[corev1.Namespace](t, "metadata: {annotations: {scheduler.alpha.kubernetes.io/defaultTolerations: x}}"),
+	}}
+	files := Files{"PodTolerationRestriction": []byte("{apiVersion: podtolerationrestriction.admission.k8s.io/v1alpha1, kind: Configuration, default: [{key: d, operator: Exists}], whitelist: [{key: d, operator: Exists}, " + memory + "]}")}
+	cluster, err := files.tolerations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range map[string]struct {
+		namespace, spec, want, err string
+		class                      corev1.PodQOSClass
+	}{
+		"the cluster's":         {"plain", "{}", "[{key: d, operator: Exists}]", "", corev1.PodQOSBestEffort},
+		"and of memory":         {"plain", "{}", "[{key: d, operator: Exists}, " + memory + "]", "", corev1.PodQOSBurstable},
+		"outside the cluster's": {"plain", "{tolerations: [{key: z, operator: Exists}]}", "", "pod tolerations (possibly merged with namespace default tolerations) conflict with its cluster whitelist", corev1.PodQOSBestEffort},
+		"the namespace's":       {"own", "{}", "[{key: o, operator: Exists}]", "", corev1.PodQOSBestEffort},
+		"what covers another":   {"own", "{tolerations: [{key: o, operator: Equal, value: v}]}", "[{key: o, operator: Exists}]", "", corev1.PodQOSBestEffort},
+		"outside it":            {"own", "{tolerations: [{key: d, operator: Exists}]}", "", "pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist", corev1.PodQOSBestEffort},
+		"none, and all allowed": {"none", "{tolerations: [{key: z, operator: Exists}]}", "[{key: z, operator: Exists}]", "", corev1.PodQOSBestEffort},
+		"no list":               {"bad", "{}", "", "invalid character 'x' looking for beginning of value", corev1.PodQOSBestEffort},
+	} {
+		p := &TolerationRestriction{operations{"PodTolerationRestriction", []Operation{Create}}, c.readers().Namespace, func(*corev1.Pod) corev1.PodQOSClass { return x.class }, cluster}
+		a := createPod(t, x.spec)
+		a.Namespace = x.namespace
+		wantError(t, name, run(t, Chain{p}, a), x.err)
+		if want := *parse[[]corev1.Toleration](t, x.want); x.err == "" && !reflect.DeepEqual(a.Object.(*corev1.Pod).Spec.Tolerations, want) {
+			t.Errorf("%s: %v, want %v", name, a.Object.(*corev1.Pod).Spec.Tolerations, want)
+		}
+	}
+}
+
+func TestEventRateLimit(t *testing.T) {
+	config := func(limits string) Files {
+		return Files{"EventRateLimit": []byte("{apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limits: [" + limits + "]}")}
+	}
+	limits, err := config("{type: Namespace, qps: 1, burst: 2}, {type: SourceAndObject, qps: 1, burst: 1, cacheSize: 10}").eventLimits()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &EventRateLimit{operations{"EventRateLimit", []Operation{Create}}, limits}
+	event := func(namespace, object string) *Attributes {
+		a := create(&corev1.Event{InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: object}}, "", "events", "Event")
+		a.Namespace = namespace
+		return a
+	}
+	for i, x := range []struct{ namespace, object, want string }{
+		{"a", "x", ""},
+		{"a", "y", ""},
+		{"a", "z", "Too many requests: limit reached on type Namespace for key a"},
+		{"b", "x", "Too many requests: limit reached on type SourceAndObject for key Podx"},
+		{"b", "w", ""},
+	} {
+		err := run(t, Chain{p}, event(x.namespace, x.object))
+		wantError(t, fmt.Sprint(i), err, x.want)
+		if err != nil && !apierrors.IsTooManyRequests(err) {
+			t.Errorf("%d: %v is no 429", i, err)
+		}
+	}
+	dry := event("a", "z")
+	dry.DryRun = true
+	wantError(t, "dry run", run(t, Chain{p}, dry), "")
+	for text, want := range map[string]string{
+		"":                                "must not be empty",
+		"{type: X, qps: 1, burst: 1}":     "Unsupported value",
+		"{type: User, qps: 0, burst: -1}": "must be positive",
+	} {
+		if _, err := config(text).eventLimits(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
 	}
 }

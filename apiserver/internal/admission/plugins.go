@@ -61,7 +61,9 @@ type Deps struct {
 	CreateNamespace func(ctx context.Context, ns *corev1.Namespace) error
 	// ResourceOf is a kind's resource, and whether it has namespaces.
 	ResourceOf func(gvk schema.GroupVersionKind) (gvr schema.GroupVersionResource, namespaced, ok bool)
-	Now        func() time.Time
+	// QOS is a pod's class.
+	QOS func(*corev1.Pod) corev1.PodQOSClass
+	Now func() time.Time
 	// Suffix returns n random characters that may end a name.
 	Suffix func(n int) string
 }
@@ -83,6 +85,14 @@ func New(cfg Config, d Deps) (Chain, error) {
 	if err != nil {
 		return nil, err
 	}
+	tolerations, err := cfg.Files.tolerations()
+	if err != nil {
+		return nil, err
+	}
+	limits, err := cfg.Files.eventLimits()
+	if err != nil {
+		return nil, err
+	}
 	ops := func(name string, ops ...Operation) operations { return operations{name, ops} }
 	table := []entry{
 		{false, &AlwaysAdmit{ops("AlwaysAdmit", Create, Update, Delete, Connect)}},
@@ -99,6 +109,8 @@ func New(cfg Config, d Deps) (Chain, error) {
 		{false, &PodNodeSelector{ops("PodNodeSelector", Create), r.Namespace, selectors}},
 		{true, &Priority{ops("Priority", Create, Update), r}},
 		{true, &TolerationSeconds{ops("DefaultTolerationSeconds", Create, Update), cfg.DefaultNotReadyTolerationSeconds, cfg.DefaultUnreachableTolerationSeconds}},
+		{false, &TolerationRestriction{ops("PodTolerationRestriction", Create, Update), r.Namespace, d.QOS, tolerations}},
+		{false, &EventRateLimit{ops("EventRateLimit", Create, Update), limits}},
 		{false, &ExtendedResourceToleration{ops("ExtendedResourceToleration", Create, Update)}},
 		{true, &StorageClass{ops("DefaultStorageClass", Create), r.StorageClasses}},
 		{true, &StorageProtection{ops("StorageObjectInUseProtection", Create)}},

@@ -278,7 +278,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{
 			policy.NewMutating(ruled), webhook.NewMutating(asked), policy.NewValidating(ruled), webhook.NewValidating(asked),
 		}, CreateNamespace: func(ctx context.Context, ns *corev1.Namespace) error { return s.local.Create(ctx, ns) }, ResourceOf: s.api.ResourceOf,
-		Now: time.Now, Suffix: utilrand.String,
+		QOS: resource.QOS, Now: time.Now, Suffix: utilrand.String,
 	})
 	if err != nil {
 		return nil, err
