@@ -15,7 +15,7 @@ import (
 type IPTables struct {
 	cfg         rules.Config
 	command     string // iptables or ip6tables
-	filter, nat *rules.Table
+	filter, nat rules.Chains
 }
 
 // NewIPTables finds the commands. It changes nothing.
@@ -78,17 +78,17 @@ func (t *IPTables) Sync(ctx context.Context, s *track.Snapshot, local rules.Loca
 }
 
 // leftovers finds our chains in the kernel. Those that are still wanted are left out, so that they are written anew.
-func (t *IPTables) leftovers(ctx context.Context, filter, nat *rules.Table) (oldFilter, oldNAT *rules.Table, err error) {
-	out := [2]*rules.Table{{Chains: map[string]*rules.Chain{}}, {Chains: map[string]*rules.Chain{}}}
+func (t *IPTables) leftovers(ctx context.Context, filter, nat rules.Chains) (oldFilter, oldNAT rules.Chains, err error) {
+	out := [2]rules.Chains{{}, {}}
 	for i, table := range []string{"filter", "nat"} {
 		names, err := t.chains(ctx, table)
 		if err != nil {
 			return nil, nil, err
 		}
-		want := [2]*rules.Table{filter, nat}[i]
+		want := [2]rules.Chains{filter, nat}[i]
 		for _, name := range names {
-			if want.Chains[name] == nil {
-				out[i].Chains[name] = &rules.Chain{}
+			if _, wanted := want[name]; !wanted {
+				out[i][name] = nil
 			}
 		}
 	}
