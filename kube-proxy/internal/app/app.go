@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	v1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/yaml"
 
@@ -73,7 +74,7 @@ func Run(ctx context.Context, cfg *config.Config) error {
 func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kube.Client) error {
 	registry := metrics.NewRegistry(config.Binary)
 	l := &loop{
-		cfg: cfg, log: log, dirty: make(chan struct{}, 1), now: time.Now, recorded: map[string]map[string]string{},
+		cfg: cfg, log: log, dirty: make(chan struct{}, 1), now: time.Now, recorded: map[string]map[types.NamespacedName][]reach{},
 		decisions: decision.NewLog(config.Binary, decisionsKept), metrics: newProxyMetrics(registry, cfg.Mode),
 	}
 	l.tracker = track.New(cfg.NodeName, func() { l.mark() })
@@ -119,7 +120,7 @@ func serve(ctx context.Context, cfg *config.Config, log *zap.Logger, client *kub
 		process.Trim(log),
 		process.Part{Name: "rules", Run: func(ctx context.Context) error {
 			// Node addresses are known once the informers have synced.
-			stacks, err := newStacks(cfg, log, l.tracker)
+			stacks, err := newStacks(ctx, cfg, log, l.tracker)
 			if err != nil {
 				return err
 			}
@@ -152,7 +153,7 @@ func metricsHandler(cfg *config.Config, registry *prometheus.Registry, srv *serv
 }
 
 // newStacks makes a backend for each family that this machine can serve; one at least.
-func newStacks(cfg *config.Config, log *zap.Logger, t *track.Tracker) ([]stack, error) {
+func newStacks(ctx context.Context, cfg *config.Config, log *zap.Logger, t *track.Tracker) ([]stack, error) {
 	var out []stack
 	var problems []error
 	for _, st := range []stack{{name: "IPv4"}, {name: "IPv6", ipv6: true}} {
@@ -167,7 +168,7 @@ func newStacks(cfg *config.Config, log *zap.Logger, t *track.Tracker) ([]stack, 
 		if cfg.Mode == config.IPTables {
 			st.backend, err = apply.NewIPTables(rc)
 		} else {
-			st.backend, err = apply.NewNFTables(rc)
+			st.backend, err = apply.NewNFTables(ctx, rc)
 		}
 		if err == nil && st.ipv6 && !ipv6Enabled() {
 			err = errors.New("the kernel has no IPv6")
@@ -197,7 +198,7 @@ func nodePortAddrs(cfg *config.Config, t *track.Tracker, ipv6 bool) ([]netip.Add
 	}
 	out := []netip.Addr{}
 	if cfg.PrimaryOnly {
-		out = append(out, t.Snapshot(ipv6).NodeIPs...)
+		out = append(out, t.Snapshot(ipv6, track.Names{}).NodeIPs...)
 	}
 	local, err := conntrack.LocalAddrs(ipv6)
 	if err != nil {
@@ -231,7 +232,7 @@ func cleanOther(ctx context.Context, cfg *config.Config, log *zap.Logger) {
 		var other interface{ Cleanup(context.Context) error }
 		var err error
 		if cfg.Mode == config.IPTables {
-			other, err = apply.NewNFTables(rules.Config{IPv6: ipv6})
+			other, err = apply.NewNFTables(ctx, rules.Config{IPv6: ipv6})
 		} else {
 			other, err = apply.NewIPTables(rules.Config{IPv6: ipv6})
 		}
@@ -248,7 +249,7 @@ func cleanOther(ctx context.Context, cfg *config.Config, log *zap.Logger) {
 func cleanup(ctx context.Context) error {
 	problems := []error{podnet.Cleanup(ctx)}
 	for _, ipv6 := range []bool{false, true} {
-		if n, err := apply.NewNFTables(rules.Config{IPv6: ipv6}); err == nil {
+		if n, err := apply.NewNFTables(ctx, rules.Config{IPv6: ipv6}); err == nil {
 			problems = append(problems, n.Cleanup(ctx))
 		}
 		if t, err := apply.NewIPTables(rules.Config{IPv6: ipv6}); err == nil {

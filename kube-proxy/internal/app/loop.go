@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"flagship/internal/decision"
@@ -22,7 +24,6 @@ import (
 // backend writes one family's rules.
 type backend interface {
 	Sync(ctx context.Context, s *track.Snapshot, local rules.LocalTraffic) (int, error)
-	Forget()
 	Cleanup(ctx context.Context) error
 }
 
@@ -45,8 +46,17 @@ type loop struct {
 	decisions *decision.Log
 	metrics   *proxyMetrics
 	now       func() time.Time
-	// recorded is what record noted last, by family and port; Run's goroutine owns it.
-	recorded map[string]map[string]string
+	// Run's goroutine owns what follows. recorded is what record noted last, by family; failed says that the last write did.
+	recorded map[string]map[types.NamespacedName][]reach
+	failed   bool
+}
+
+// reach is where a port's traffic goes.
+type reach struct {
+	protocol   v1.Protocol
+	ip         netip.Addr
+	port       int32
+	ready, all int32
 }
 
 // mark notes a change. It may be called from anywhere.
@@ -108,72 +118,99 @@ func (l *loop) local(s *track.Snapshot, ipv6 bool) rules.LocalTraffic {
 	}
 }
 
+// sync writes the rules of the services that changed, or, at first and after an error, of all. iptables-restore has chains
+// with rules of all services in them: it is given all every time.
 func (l *loop) sync(ctx context.Context) error {
 	began := l.now()
-	ports, local := map[types.NamespacedName]int32{}, map[types.NamespacedName]int{}
+	only := l.tracker.Changed()
+	if l.failed || l.cfg.Mode == config.IPTables {
+		only = nil
+	}
+	checks := map[types.NamespacedName]health.Check{}
 	var first error
 	for _, st := range l.stacks {
-		s := l.tracker.Snapshot(st.ipv6)
-		n, err := st.backend.Sync(ctx, s, l.local(s, st.ipv6))
-		took := l.now().Sub(began)
-		l.metrics.duration.WithLabelValues(st.name).Observe(took.Seconds())
-		if err != nil {
-			l.metrics.failures.WithLabelValues(st.name).Inc()
-			if first == nil {
-				first = fmt.Errorf("%s: %w", st.name, err)
-			}
-			continue
-		}
-		l.metrics.last.WithLabelValues(st.name).Set(float64(l.now().Unix()))
-		if n > 0 {
-			l.log.Debug("rules written", zap.String("family", st.name), zap.Int("operations", n), zap.Int("ports", len(s.Ports)), zap.Duration("took", took))
-			l.record(s, st.name)
-			l.cleanFlows(s, st.ipv6)
+		s := l.tracker.Snapshot(st.ipv6, only)
+		if err := l.write(ctx, st, s); err != nil && first == nil {
+			first = fmt.Errorf("%s: %w", st.name, err)
 		}
 		for i := range s.Ports {
 			if p := &s.Ports[i]; p.HealthCheckPort != 0 {
-				ports[p.Service] = p.HealthCheckPort
-				local[p.Service] = max(local[p.Service], rules.LocalReady(p))
+				checks[p.Service] = health.Check{Port: p.HealthCheckPort, Local: max(checks[p.Service].Local, rules.LocalReady(p))}
 			}
 		}
 	}
-	l.services.Sync(ctx, ports, local)
+	l.services.Sync(ctx, only, checks)
+	l.failed = first != nil
 	if first == nil {
 		l.health.Updated(began)
 	}
 	return first
 }
 
+// write writes the rules of one family.
+func (l *loop) write(ctx context.Context, st stack, s *track.Snapshot) error {
+	began := l.now()
+	n, err := st.backend.Sync(ctx, s, l.local(s, st.ipv6))
+	took := l.now().Sub(began)
+	l.metrics.duration.WithLabelValues(st.name).Observe(took.Seconds())
+	if err != nil {
+		l.metrics.failures.WithLabelValues(st.name).Inc()
+		return err
+	}
+	l.metrics.last.WithLabelValues(st.name).Set(float64(l.now().Unix()))
+	if n > 0 {
+		l.log.Debug("rules written", zap.String("family", st.name), zap.Int("operations", n), zap.Int("ports", len(s.Ports)), zap.Duration("took", took))
+		l.record(s, st.name)
+		l.cleanFlows(s, st.ipv6)
+	}
+	return nil
+}
+
 // record notes where the traffic of service ports goes, for those where that is new.
 func (l *loop) record(s *track.Snapshot, family string) {
-	known := make(map[string]string, len(s.Ports))
+	before := l.recorded[family]
+	if s.Only == nil {
+		l.recorded[family] = make(map[types.NamespacedName][]reach, len(s.Ports))
+	}
+	now := map[types.NamespacedName][]reach{}
+	for name := range s.Only {
+		now[name] = nil
+	}
 	for i := range s.Ports {
 		p := &s.Ports[i]
-		ends := rules.Reachable(p, s)
-		verdict := "programmed"
-		if len(ends) == 0 {
-			verdict = "no endpoints"
-		}
-		message := fmt.Sprintf("%s: %d of %d endpoints get traffic of %s:%d on this node", family, len(ends), len(p.Endpoints), p.ClusterIP, p.Port)
-		known[p.Key()] = message
-		if l.recorded[family][p.Key()] == message {
-			continue
-		}
-		l.decisions.Record(decision.Entry{
-			Actor: l.cfg.Mode, Time: l.now(), Kind: "Service", Namespace: p.Service.Namespace, Name: p.Service.Name, UID: p.UID, Verdict: verdict,
-			Reasons: []decision.Reason{{Subject: "port/" + strconv.Itoa(int(p.Port)), Code: "Endpoints", Count: len(ends), Message: message}},
-		})
+		now[p.Service] = append(now[p.Service], l.recordPort(s, p, family, before[p.Service]))
 	}
-	l.recorded[family] = known
+	for name, list := range now {
+		if list == nil {
+			delete(l.recorded[family], name)
+		} else {
+			l.recorded[family][name] = list
+		}
+	}
+}
+
+func (l *loop) recordPort(s *track.Snapshot, p *track.Port, family string, before []reach) reach {
+	ends := rules.Reachable(p, s)
+	now := reach{p.Protocol, p.ClusterIP, p.Port, int32(len(ends)), int32(len(p.Endpoints))} //nolint:gosec // endpoints of one service
+	if slices.Contains(before, now) {
+		return now
+	}
+	verdict := "programmed"
+	if len(ends) == 0 {
+		verdict = "no endpoints"
+	}
+	message := fmt.Sprintf("%s: %d of %d endpoints get traffic of %s:%d on this node", family, len(ends), len(p.Endpoints), p.ClusterIP, p.Port)
+	l.decisions.Record(decision.Entry{
+		Actor: l.cfg.Mode, Time: l.now(), Kind: "Service", Namespace: p.Service.Namespace, Name: p.Service.Name, UID: p.UID, Verdict: verdict,
+		Reasons: []decision.Reason{{Subject: "port/" + strconv.Itoa(int(p.Port)), Code: "Endpoints", Count: len(ends), Message: message}},
+	})
+	return now
 }
 
 func (l *loop) cleanFlows(s *track.Snapshot, ipv6 bool) {
-	addrs, err := conntrack.LocalAddrs(ipv6)
-	if err == nil {
-		var n uint
-		if n, err = conntrack.Clean(ipv6, conntrack.NewPlan(s, addrs)); n > 0 {
-			l.log.Debug("stale UDP flows removed", zap.Uint("flows", n))
-		}
+	n, err := conntrack.Clean(ipv6, conntrack.NewPlan(s))
+	if n > 0 {
+		l.log.Debug("stale UDP flows removed", zap.Uint("flows", n))
 	}
 	if err != nil {
 		l.log.Warn("stale UDP flows not removed", zap.Error(err))

@@ -3,6 +3,7 @@ package apply
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -15,7 +16,7 @@ import (
 type IPTables struct {
 	cfg         rules.Config
 	command     string // iptables or ip6tables
-	filter, nat *rules.Table
+	filter, nat rules.Chains
 }
 
 // NewIPTables finds the commands. It changes nothing.
@@ -44,10 +45,7 @@ func run(ctx context.Context, stdin string, name string, args ...string) (string
 	return out.String(), nil
 }
 
-// Forget makes the next Sync write every chain.
-func (t *IPTables) Forget() { t.filter, t.nat = nil, nil }
-
-// Sync commits the rules for a snapshot and says how many lines it wrote.
+// Sync commits the rules for a snapshot, which is of all services, and says how many lines it wrote.
 func (t *IPTables) Sync(ctx context.Context, s *track.Snapshot, local rules.LocalTraffic) (int, error) {
 	cfg := t.cfg
 	cfg.Local = local
@@ -64,7 +62,7 @@ func (t *IPTables) Sync(ctx context.Context, s *track.Snapshot, local rules.Loca
 	input := rules.Restore("filter", hadFilter, filter) + rules.Restore("nat", hadNAT, nat)
 	if input != "" {
 		if _, err := run(ctx, input, t.command+"-restore", "-w", "5", "--noflush", "--counters"); err != nil {
-			t.Forget()
+			t.filter, t.nat = nil, nil
 			return 0, err
 		}
 	}
@@ -78,17 +76,17 @@ func (t *IPTables) Sync(ctx context.Context, s *track.Snapshot, local rules.Loca
 }
 
 // leftovers finds our chains in the kernel. Those that are still wanted are left out, so that they are written anew.
-func (t *IPTables) leftovers(ctx context.Context, filter, nat *rules.Table) (oldFilter, oldNAT *rules.Table, err error) {
-	out := [2]*rules.Table{{Chains: map[string]*rules.Chain{}}, {Chains: map[string]*rules.Chain{}}}
+func (t *IPTables) leftovers(ctx context.Context, filter, nat rules.Chains) (oldFilter, oldNAT rules.Chains, err error) {
+	out := [2]rules.Chains{{}, {}}
 	for i, table := range []string{"filter", "nat"} {
 		names, err := t.chains(ctx, table)
 		if err != nil {
 			return nil, nil, err
 		}
-		want := [2]*rules.Table{filter, nat}[i]
+		want := [2]rules.Chains{filter, nat}[i]
 		for _, name := range names {
-			if want.Chains[name] == nil {
-				out[i].Chains[name] = &rules.Chain{}
+			if _, wanted := want[name]; !wanted {
+				out[i][name] = nil
 			}
 		}
 	}
@@ -144,20 +142,14 @@ func (t *IPTables) jumps(ctx context.Context) error {
 	return nil
 }
 
-// Cleanup removes the jumps and our chains. Its error is the first of all; it goes on after one.
+// Cleanup removes the jumps and our chains. It goes on after an error. Where none of our chains is, there is no jump to one.
 func (t *IPTables) Cleanup(ctx context.Context) error {
-	t.Forget()
-	for _, j := range rules.Jumps() {
-		for {
-			if _, err := run(ctx, "", t.command, append([]string{"-w", "5", "-t", j.Table, "-D", j.From}, spec(j)...)...); err != nil {
-				break
-			}
-		}
-	}
-	var first error
+	t.filter, t.nat = nil, nil
+	var errs []error
 	for _, table := range []string{"filter", "nat"} {
 		names, err := t.chains(ctx, table)
 		if err == nil && len(names) > 0 {
+			t.dropJumps(ctx, table)
 			var b strings.Builder
 			fmt.Fprintf(&b, "*%s\n", table)
 			for _, name := range names {
@@ -169,9 +161,16 @@ func (t *IPTables) Cleanup(ctx context.Context) error {
 			b.WriteString("COMMIT\n")
 			_, err = run(ctx, b.String(), t.command+"-restore", "-w", "5", "--noflush")
 		}
-		if err != nil && first == nil {
-			first = err
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// dropJumps removes each jump as often as it is there.
+func (t *IPTables) dropJumps(ctx context.Context, table string) {
+	for _, j := range rules.Jumps() {
+		for err := error(nil); err == nil && j.Table == table; {
+			_, err = run(ctx, "", t.command, append([]string{"-w", "5", "-t", j.Table, "-D", j.From}, spec(j)...)...)
 		}
 	}
-	return first
 }

@@ -202,7 +202,7 @@ func snapshot() *track.Snapshot {
 		{Service: name("local"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.7"), Port: 80, NodePort: 30083, ExternalLocal: true, Endpoints: ends(map[string]bool{podA: true}, podA, podB)},
 		{Service: name("nolocal"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.8"), Port: 80, NodePort: 30084, ExternalLocal: true, Endpoints: ends(nil, podA)},
 		{Service: name("sticky"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.4"), Port: 80, AffinitySeconds: 60, Endpoints: ends(nil, podA, podB)},
-		{Service: name("web"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.1"), Port: 80, NodePort: 30080, Endpoints: ends(nil, podA)},
+		{Service: name("web"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.1"), Port: 80, NodePort: 30080, Endpoints: ends(map[string]bool{podA: true}, podA)},
 	}}
 }
 
@@ -217,7 +217,7 @@ func TestTraffic(t *testing.T) {
 	nftCfg := cfg
 	nftCfg.NodePortAddrs = []netip.Addr{ip(nodeToClient)}
 	for name, newBackend := range map[string]func() (syncer, error){
-		"nftables": func() (syncer, error) { return NewNFTables(nftCfg) },
+		"nftables": func() (syncer, error) { return NewNFTables(t.Context(), nftCfg) },
 		"iptables": func() (syncer, error) { return NewIPTables(cfg) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
-
-	"sigs.k8s.io/knftables"
 
 	"flagship/kube-proxy/internal/rules"
 	"flagship/kube-proxy/internal/track"
@@ -15,185 +12,133 @@ import (
 // NFTables applies one family's rules as the table kube-proxy.
 type NFTables struct {
 	cfg       rules.Config
-	nft       knftables.Interface
-	committed *rules.Table // nil: not known, everything is replaced
+	committed *rules.NFT // nil: not known, everything is replaced
 }
 
 // NewNFTables finds the nft command. It changes nothing.
 //
 // Errors: nft is missing, too old, or the kernel lacks nf_tables.
-func NewNFTables(cfg rules.Config) (*NFTables, error) {
-	nft, err := knftables.New(family(cfg.IPv6), rules.NFTTable)
-	if err != nil {
-		return nil, fmt.Errorf("nftables (%s): %w", family(cfg.IPv6), err)
+func NewNFTables(ctx context.Context, cfg rules.Config) (*NFTables, error) {
+	n := &NFTables{cfg: cfg}
+	if err := n.nft(ctx, n.addTable(), "--check"); err != nil {
+		return nil, fmt.Errorf("nftables (%s): %w", n.family(), err)
 	}
-	return &NFTables{cfg: cfg, nft: nft}, nil
+	return n, nil
 }
 
-func family(ipv6 bool) knftables.Family {
-	if ipv6 {
-		return knftables.IPv6Family
-	}
-	return knftables.IPv4Family
+func (n *NFTables) nft(ctx context.Context, script string, args ...string) error {
+	_, err := run(ctx, script, "nft", append(args, "-f", "-")...)
+	return err
 }
 
-// Forget makes the next Sync replace everything.
-func (n *NFTables) Forget() { n.committed = nil }
+func (n *NFTables) family() string {
+	if n.cfg.IPv6 {
+		return "ip6"
+	}
+	return "ip"
+}
 
-// Sync commits the rules for a snapshot and says how many objects the transaction had.
+// Sync commits the rules for a snapshot and says how many objects the transaction had. The first snapshot, and the first
+// after an error, is to be of all services: it replaces everything.
 func (n *NFTables) Sync(ctx context.Context, s *track.Snapshot, local rules.LocalTraffic) (int, error) {
-	cfg := n.cfg
-	cfg.Local = local
-	want := rules.NFT(cfg, s)
-	tx := n.nft.NewTransaction()
-	if n.committed == nil {
-		tx.Add(&knftables.Table{Comment: ptr("rules for kube-proxy")})
-		tx.Delete(&knftables.Table{})
-		tx.Add(&knftables.Table{Comment: ptr("rules for kube-proxy")})
+	var b strings.Builder
+	table := n.committed
+	if table == nil {
+		if s.Only != nil {
+			return 0, fmt.Errorf("nftables: what is in the kernel is not known, and the snapshot is of %d services alone", len(s.Only))
+		}
+		table = rules.NewNFT(n.cfg)
+		b.WriteString(n.replaceTable())
 	}
-	fill(tx, want, rules.Diff(n.committed, want), n.committed)
-	if tx.NumOperations() == 0 {
+	d := table.Apply(s, local)
+	if n.committed != nil && d.Size() == 0 {
 		return 0, nil
 	}
-	if err := n.nft.Run(ctx, tx); err != nil {
-		n.committed = nil
+	n.write(&b, d)
+	n.committed = nil
+	if err := n.nft(ctx, b.String()); err != nil {
 		return 0, fmt.Errorf("nftables transaction: %w", err)
 	}
-	n.committed = want
-	return tx.NumOperations(), nil
+	n.committed = table
+	return d.Size(), nil
 }
 
-// fill puts a difference into a transaction, in an order in which nothing refers to what is not there.
-func fill(tx *knftables.Transaction, want *rules.Table, d *rules.Delta, had *rules.Table) {
-	for _, name := range d.AddChains {
-		c := &knftables.Chain{Name: name}
-		if b := want.Chains[name].Base; b != nil {
-			c.Type, c.Hook = ptr(knftables.BaseChainType(b.Type)), ptr(knftables.BaseChainHook(b.Hook))
-			c.Priority = ptr(knftables.BaseChainPriority(b.Priority))
-		}
-		tx.Add(c)
-	}
-	dropped := map[string]bool{}
-	for _, name := range d.DropSets {
-		dropped[name] = true
-	}
-	for _, name := range d.AddSets {
-		if !dropped[name] {
-			addSet(tx, name, want.Sets[name])
-		}
-	}
-	// A set whose timeout changed is made anew: what refers to it must let go first.
-	for _, name := range d.DropSets {
-		if want.Sets[name] == nil {
-			continue
-		}
-		detach(tx, had, name)
-		tx.Delete(object(name, had.Sets[name]))
-		addSet(tx, name, want.Sets[name])
-	}
-	rewritten := map[string]bool{}
-	for _, name := range d.RewriteChains {
-		rewritten[name] = true
-		rewrite(tx, name, want.Chains[name])
-	}
-	for _, name := range d.DropSets {
-		if want.Sets[name] != nil {
-			reattach(tx, had, want, name, rewritten)
+func (n *NFTables) addTable() string {
+	return "add table " + n.family() + ` kube-proxy { comment "rules for kube-proxy" ; }` + "\n"
+}
+
+func (n *NFTables) dropTable() string {
+	return n.addTable() + "delete table " + n.family() + " " + rules.NFTTable + "\n"
+}
+
+func (n *NFTables) replaceTable() string { return n.dropTable() + n.addTable() }
+
+// write puts a difference into a script, in an order in which nothing refers to what is not there. What nft does for a
+// statement differs: to empty or to add a chain is cheap, but for a rule, an element or a deletion it reads all chains of the
+// table first, once a script.
+func (n *NFTables) write(b *strings.Builder, d *rules.Delta) {
+	line := func(verb, what, name, rest string) {
+		for _, s := range []string{verb, " ", what, " ", n.family(), " ", rules.NFTTable, " ", name, rest, "\n"} {
+			b.WriteString(s)
 		}
 	}
-	for _, e := range d.DropElements {
-		if want.Sets[e.Set] != nil {
-			tx.Delete(element(had.Sets[e.Set], e))
+	for _, c := range d.AddChains {
+		kind := ""
+		if c.Base != nil {
+			kind = fmt.Sprintf(" { type %s hook %s priority %s ; }", c.Base.Type, c.Base.Hook, c.Base.Priority)
 		}
+		line("add", "chain", c.Name, kind)
 	}
-	for _, e := range d.AddElements {
-		tx.Add(element(want.Sets[e.Set], e))
+	for _, c := range d.RewriteChains {
+		line("flush", "chain", c.Name, "")
 	}
 	for _, name := range d.DropChains {
-		tx.Flush(&knftables.Chain{Name: name})
+		line("flush", "chain", name, "")
 	}
-	for _, name := range d.DropChains {
-		tx.Delete(&knftables.Chain{Name: name})
+	for _, s := range d.DropSets {
+		line("delete", s.Kind(), s.Name, "")
 	}
-	for _, name := range d.DropSets {
-		if want.Sets[name] == nil {
-			tx.Delete(object(name, had.Sets[name]))
+	for _, s := range d.AddSets {
+		flags := ""
+		if s.Flags != "" {
+			flags = fmt.Sprintf("flags %s ; timeout %ds ; ", s.Flags, s.Timeout)
 		}
+		line("add", s.Kind(), s.Name, " { type "+s.Type+" ; "+flags+"}")
 	}
-}
-
-// rewrite replaces a chain's rules. A new chain is flushed too: nft took more time over a first sync without it.
-func rewrite(tx *knftables.Transaction, name string, c *rules.Chain) {
-	tx.Flush(&knftables.Chain{Name: name})
-	for _, r := range c.Rules {
-		tx.Add(&knftables.Rule{Chain: name, Rule: r})
-	}
-}
-
-func users(t *rules.Table, set string) (out []string) {
-	for name, c := range t.Chains {
+	for _, c := range d.RewriteChains {
 		for _, r := range c.Rules {
-			if strings.Contains(r, "@"+set+" ") {
-				out = append(out, name)
-				break
-			}
+			line("add", "rule", c.Name, " "+r)
 		}
 	}
-	return out
-}
-
-func detach(tx *knftables.Transaction, had *rules.Table, set string) {
-	for _, name := range users(had, set) {
-		tx.Flush(&knftables.Chain{Name: name})
+	n.elements(b, "delete", d.DropElements)
+	n.elements(b, "add", d.AddElements)
+	for _, name := range d.DropChains {
+		line("delete", "chain", name, "")
 	}
 }
 
-func reattach(tx *knftables.Transaction, had, want *rules.Table, set string, done map[string]bool) {
-	for _, name := range users(had, set) {
-		if c := want.Chains[name]; c != nil && !done[name] {
-			done[name] = true
-			rewrite(tx, name, c)
+// elements has one statement for the elements of a set, which are together in the list.
+func (n *NFTables) elements(b *strings.Builder, verb string, list []rules.Element) {
+	for i, e := range list {
+		if i == 0 || list[i-1].Set != e.Set {
+			fmt.Fprintf(b, "%s element %s %s %s {", verb, n.family(), rules.NFTTable, e.Set)
+		}
+		b.WriteString(" ")
+		b.WriteString(e.Key)
+		if e.Value != "" {
+			b.WriteString(" : ")
+			b.WriteString(e.Value)
+		}
+		if i+1 < len(list) && list[i+1].Set == e.Set {
+			b.WriteString(",")
+		} else {
+			b.WriteString(" }\n")
 		}
 	}
-}
-
-func object(name string, s *rules.Set) knftables.Object {
-	if s.Map {
-		return &knftables.Map{Name: name, Type: s.Type}
-	}
-	return &knftables.Set{Name: name, Type: s.Type}
-}
-
-func addSet(tx *knftables.Transaction, name string, s *rules.Set) {
-	if s.Map {
-		tx.Add(&knftables.Map{Name: name, Type: s.Type})
-		return
-	}
-	set := &knftables.Set{Name: name, Type: s.Type}
-	if s.Flags != "" {
-		for _, f := range strings.Split(s.Flags, ",") {
-			set.Flags = append(set.Flags, knftables.SetFlag(f))
-		}
-		set.Timeout = ptr(time.Duration(s.Timeout) * time.Second)
-	}
-	tx.Add(set)
-}
-
-func element(s *rules.Set, e rules.Element) *knftables.Element {
-	key := strings.Split(e.Key, " . ")
-	if s.Map {
-		return &knftables.Element{Map: e.Set, Key: key, Value: []string{e.Value}}
-	}
-	return &knftables.Element{Set: e.Set, Key: key}
 }
 
 // Cleanup removes the table.
 func (n *NFTables) Cleanup(ctx context.Context) error {
-	tx := n.nft.NewTransaction()
-	tx.Add(&knftables.Table{})
-	tx.Delete(&knftables.Table{})
 	n.committed = nil
-	return n.nft.Run(ctx, tx)
+	return n.nft(ctx, n.dropTable())
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -14,14 +14,17 @@ import (
 )
 
 // filter makes a Plan a netlink filter.
-type filter struct{ plan *Plan }
+type filter struct {
+	plan      *Plan
+	nodeAddrs []netip.Addr
+}
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
 func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if flow.Forward.Protocol != syscall.IPPROTO_UDP {
 		return false
 	}
-	return f.plan.Stale(Flow{To: addr(flow.Forward.DstIP, flow.Forward.DstPort), From: addr(flow.Reverse.SrcIP, flow.Reverse.SrcPort)})
+	return f.plan.Stale(Flow{To: addr(flow.Forward.DstIP, flow.Forward.DstPort), From: addr(flow.Reverse.SrcIP, flow.Reverse.SrcPort)}, f.nodeAddrs)
 }
 
 func addr(ip net.IP, port uint16) netip.AddrPort {
@@ -34,11 +37,15 @@ func Clean(ipv6 bool, plan *Plan) (uint, error) {
 	if plan.Empty() {
 		return 0, nil
 	}
+	nodeAddrs, err := LocalAddrs(ipv6)
+	if err != nil {
+		return 0, err
+	}
 	family := netlink.InetFamily(syscall.AF_INET)
 	if ipv6 {
 		family = syscall.AF_INET6
 	}
-	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter{plan})
+	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter{plan, nodeAddrs})
 	if err != nil {
 		return n, fmt.Errorf("delete stale UDP flows: %w", err)
 	}

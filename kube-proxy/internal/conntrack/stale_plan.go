@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"net/netip"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 
@@ -16,16 +17,13 @@ type Flow struct{ To, From netip.AddrPort }
 type Plan struct {
 	addresses map[netip.AddrPort]map[netip.AddrPort]bool
 	nodePorts map[uint16]map[netip.AddrPort]bool
-	local     map[netip.Addr]bool
 }
 
 // NewPlan notes where the UDP ports of a snapshot lead to. Ports without endpoints are left out: their flows end by the
-// reject that clients get.
-func NewPlan(s *track.Snapshot, nodeAddrs []netip.Addr) *Plan {
-	p := &Plan{addresses: map[netip.AddrPort]map[netip.AddrPort]bool{}, nodePorts: map[uint16]map[netip.AddrPort]bool{}, local: map[netip.Addr]bool{}}
-	for _, ip := range nodeAddrs {
-		p.local[ip] = true
-	}
+// reject that clients get. An address that two services claim, of which the snapshot has but one, may lose flows that are
+// not stale: the next packet makes another.
+func NewPlan(s *track.Snapshot) *Plan {
+	p := &Plan{addresses: map[netip.AddrPort]map[netip.AddrPort]bool{}, nodePorts: map[uint16]map[netip.AddrPort]bool{}}
 	for i := range s.Ports {
 		port := &s.Ports[i]
 		if port.Protocol != v1.ProtocolUDP {
@@ -53,12 +51,12 @@ func NewPlan(s *track.Snapshot, nodeAddrs []netip.Addr) *Plan {
 // Empty says whether no flow can be stale.
 func (p *Plan) Empty() bool { return len(p.addresses)+len(p.nodePorts) == 0 }
 
-// Stale says whether a flow to a service does not end at one of its endpoints.
-func (p *Plan) Stale(f Flow) bool {
+// Stale says whether a flow to a service does not end at one of its endpoints. nodeAddrs are those that node ports are at.
+func (p *Plan) Stale(f Flow, nodeAddrs []netip.Addr) bool {
 	if ends, ok := p.addresses[f.To]; ok {
 		return !ends[f.From]
 	}
-	if ends, ok := p.nodePorts[f.To.Port()]; ok && p.local[f.To.Addr()] {
+	if ends, ok := p.nodePorts[f.To.Port()]; ok && slices.Contains(nodeAddrs, f.To.Addr()) {
 		return !ends[f.From]
 	}
 	return false

@@ -17,7 +17,7 @@ func TestStale(t *testing.T) {
 		{Protocol: v1.ProtocolUDP, ClusterIP: netip.MustParseAddr("172.30.0.10"), Port: 53, NodePort: 30053, Endpoints: ready},
 		{Protocol: v1.ProtocolTCP, ClusterIP: netip.MustParseAddr("172.30.0.11"), Port: 53, Endpoints: ready},
 		{Protocol: v1.ProtocolUDP, ClusterIP: netip.MustParseAddr("172.30.0.12"), Port: 53},
-	}}, []netip.Addr{node})
+	}})
 	for name, c := range map[string]struct {
 		to, from string
 		want     bool
@@ -31,7 +31,7 @@ func TestStale(t *testing.T) {
 		"service without endpoints":   {"172.30.0.12:53", "172.30.0.12:53", false},
 		"no service":                  {"8.8.8.8:53", "8.8.8.8:53", false},
 	} {
-		if got := p.Stale(Flow{To: at(c.to), From: at(c.from)}); got != c.want {
+		if got := p.Stale(Flow{To: at(c.to), From: at(c.from)}, []netip.Addr{node}); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}

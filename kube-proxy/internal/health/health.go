@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -92,11 +93,18 @@ type Services struct {
 	log   *zap.Logger
 	proxy *Proxy
 
-	mu      sync.Mutex // guards local, servers, stopped, running
-	local   map[types.NamespacedName]int
+	mu      sync.Mutex // guards checks, servers, stopped, running
+	checks  map[types.NamespacedName]Check
 	servers map[types.NamespacedName]*server
 	stopped bool
 	running sync.WaitGroup
+}
+
+// Check is a service's health check node port.
+type Check struct {
+	Port int32
+	// Local is how many local endpoints are ready.
+	Local int
 }
 
 type server struct {
@@ -106,37 +114,40 @@ type server struct {
 
 // NewServices returns a Services that listens to nothing.
 func NewServices(log *zap.Logger, proxy *Proxy) *Services {
-	return &Services{log: log, proxy: proxy, local: map[types.NamespacedName]int{}, servers: map[types.NamespacedName]*server{}}
+	return &Services{log: log, proxy: proxy, checks: map[types.NamespacedName]Check{}, servers: map[types.NamespacedName]*server{}}
 }
 
-// Sync listens on the ports of these services and no others, and takes how many local endpoints they have. It is called by
-// one goroutine at a time.
-func (s *Services) Sync(ctx context.Context, ports map[types.NamespacedName]int32, local map[types.NamespacedName]int) {
-	for name, port := range ports {
-		s.mu.Lock()
-		have := s.servers[name]
-		s.mu.Unlock()
-		if have != nil && have.port == port {
-			continue
-		}
-		if have != nil {
-			s.drop(name)
-		}
-		if err := s.listen(ctx, name, port); err != nil {
-			s.log.Warn("health check node port not served", zap.Stringer("service", name), zap.Int32("port", port), zap.Error(err))
+// Sync takes the checks that some services have, nil for all services: one of them without a check has none any more. It
+// listens on their ports, and tries again those that could not be had. It is called by one goroutine at a time.
+func (s *Services) Sync(ctx context.Context, only map[types.NamespacedName]struct{}, checks map[types.NamespacedName]Check) {
+	var gone []types.NamespacedName
+	listen := map[types.NamespacedName]int32{}
+	s.mu.Lock()
+	if only == nil {
+		clear(s.checks)
+	}
+	for name := range only {
+		delete(s.checks, name)
+	}
+	maps.Copy(s.checks, checks)
+	for name, have := range s.servers {
+		if s.checks[name].Port != have.port {
+			gone = append(gone, name)
 		}
 	}
-	s.mu.Lock()
-	s.local = local
-	var gone []types.NamespacedName
-	for name := range s.servers {
-		if _, ok := ports[name]; !ok {
-			gone = append(gone, name)
+	for name, c := range s.checks {
+		if have := s.servers[name]; have == nil || have.port != c.Port {
+			listen[name] = c.Port
 		}
 	}
 	s.mu.Unlock()
 	for _, name := range gone {
 		s.drop(name)
+	}
+	for name, port := range listen {
+		if err := s.listen(ctx, name, port); err != nil {
+			s.log.Warn("health check node port not served", zap.Stringer("service", name), zap.Int32("port", port), zap.Error(err))
+		}
 	}
 }
 
@@ -177,7 +188,7 @@ func (s *Services) listen(ctx context.Context, name types.NamespacedName, port i
 
 func (s *Services) serve(w http.ResponseWriter, name types.NamespacedName) {
 	s.mu.Lock()
-	n := s.local[name]
+	n := s.checks[name].Local
 	s.mu.Unlock()
 	healthy, _ := s.proxy.Healthy()
 	healthy = healthy && !s.proxy.deleting()

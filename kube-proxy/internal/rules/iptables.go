@@ -39,15 +39,21 @@ func Jumps() []Jump {
 	}
 }
 
+// Chains are our chains of one table, with their rules.
+type Chains map[string][]string
+
+// chain adds rules to a chain, making it when it is not there.
+func (t Chains) chain(name string, rules ...string) { t[name] = append(t[name], rules...) }
+
 // ipt builds the tables filter and nat of one family.
 type ipt struct {
-	filter, nat *Table
+	filter, nat Chains
 	cfg         Config
 }
 
-// IPTables gives our chains of the tables filter and nat.
-func IPTables(cfg Config, s *track.Snapshot) (filter, nat *Table) {
-	t := &ipt{filter: newTable(), nat: newTable(), cfg: cfg}
+// IPTables gives our chains of the tables filter and nat, for a snapshot of all services.
+func IPTables(cfg Config, s *track.Snapshot) (filter, nat Chains) {
+	t := &ipt{filter: Chains{}, nat: Chains{}, cfg: cfg}
 	t.frame()
 	for i := range s.Ports {
 		t.port(choose(&s.Ports[i], s.NodeName, s.Zone))
@@ -290,22 +296,35 @@ func (t *ipt) endpoint(c *choice, e *track.Endpoint) {
 
 // Restore renders what leads from one version of a table to another, as iptables-restore --noflush reads it: a chain that
 // is named is emptied and written anew, all others stay. "" when there is nothing to do.
-func Restore(table string, old, now *Table) string {
-	d := Diff(old, now)
-	if d.Empty() {
+func Restore(table string, old, now Chains) string {
+	var rewrite, drop []string
+	for name, rules := range now {
+		if was, known := old[name]; !known || !slices.Equal(was, rules) {
+			rewrite = append(rewrite, name)
+		}
+	}
+	for name := range old {
+		if _, wanted := now[name]; !wanted {
+			drop = append(drop, name)
+		}
+	}
+	if len(rewrite)+len(drop) == 0 {
 		return ""
 	}
+	// What differs is little, what is there may be much: only the former is sorted.
+	slices.Sort(rewrite)
+	slices.Sort(drop)
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%s\n", table)
-	for _, name := range slices.Concat(d.RewriteChains, d.DropChains) {
+	for _, name := range slices.Concat(rewrite, drop) {
 		fmt.Fprintf(&b, ":%s - [0:0]\n", name)
 	}
-	for _, name := range d.RewriteChains {
-		for _, r := range now.Chains[name].Rules {
+	for _, name := range rewrite {
+		for _, r := range now[name] {
 			fmt.Fprintf(&b, "-A %s %s\n", name, r)
 		}
 	}
-	for _, name := range d.DropChains {
+	for _, name := range drop {
 		fmt.Fprintf(&b, "-X %s\n", name)
 	}
 	b.WriteString("COMMIT\n")

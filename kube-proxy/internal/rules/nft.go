@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ const (
 
 	setClusterIPs   = "cluster-ips"
 	setNodePortIPs  = "nodeport-ips"
+	setHairpin      = "hairpin-connections"
 	mapServiceIPs   = "service-ips"
 	mapNodePorts    = "service-nodeports"
 	mapNoEndpoints  = "no-endpoint-services"
@@ -32,60 +34,83 @@ const (
 	affinitySetFlag = "dynamic,timeout"
 )
 
-// nft builds the table of one family.
+// nft builds one fragment after the other.
 type nft struct {
-	*Table
-	cfg  Config
-	ip   string // ip or ip6
-	addr string // the type of addresses
+	Fragment
+	known map[slot]int // where an element is in Elements
+	cfg   Config
+	ip    string // ip or ip6
+	addr  string // the type of addresses
 }
 
-// NFT gives the whole table that the snapshot asks for. Work per packet does not depend on the number of services: each
-// step is one lookup in a map.
-func NFT(cfg Config, s *track.Snapshot) *Table {
-	n := &nft{Table: newTable(), cfg: cfg, ip: "ip", addr: "ipv4_addr"}
+func newNFTBuilder(cfg Config) *nft {
+	n := &nft{known: map[slot]int{}, cfg: cfg, ip: "ip", addr: "ipv4_addr"}
 	if cfg.IPv6 {
 		n.ip, n.addr = "ip6", "ipv6_addr"
 	}
-	n.frame()
-	for i := range s.Ports {
-		n.port(choose(&s.Ports[i], s.NodeName, s.Zone))
+	return n
+}
+
+// take hands the fragment out and begins another.
+func (n *nft) take() *Fragment {
+	f := &Fragment{Chains: slices.Clip(n.Chains), Sets: slices.Clip(n.Sets), Elements: slices.Clip(n.Elements)}
+	n.Fragment = Fragment{}
+	clear(n.known)
+	return f
+}
+
+func (n *nft) chain(name string, rules ...string) {
+	n.Chains = append(n.Chains, Chain{Name: name, Rules: rules})
+}
+
+// element adds one. Of two ports of a service that want the same one, the later has it.
+func (n *nft) element(set, key, value string) {
+	at := slot{set, key}
+	i, twice := n.known[at]
+	if twice {
+		n.Elements[i].Value = value
+		return
 	}
-	return n.Table
+	n.known[at] = len(n.Elements)
+	n.Elements = append(n.Elements, Element{set, key, value})
 }
 
 func (n *nft) base(name, kind, hook, priority string, rules ...string) {
-	n.chain(name, rules...).Base = &Base{Type: kind, Hook: hook, Priority: priority}
+	n.Chains = append(n.Chains, Chain{Name: name, Base: &Base{Type: kind, Hook: hook, Priority: priority}, Rules: rules})
 }
 
-// frame is what is there without any service.
+// frame is what is there without any service. Work per packet does not depend on the number of services: each step is one
+// lookup in a map.
 func (n *nft) frame() {
 	verdict := n.addr + " . inet_proto . inet_service : verdict"
-	for name, typ := range map[string]string{
-		mapServiceIPs: verdict, mapNoEndpoints: verdict, mapFirewallIPs: verdict,
-		mapNodePorts: "inet_proto . inet_service : verdict", mapNoNodePorts: "inet_proto . inet_service : verdict",
-	} {
-		n.Sets[name] = &Set{Type: typ, Map: true, Elements: map[string]string{}}
+	n.Sets = []Set{
+		{Name: setClusterIPs, Type: n.addr},
+		{Name: setHairpin, Type: n.addr + " . " + n.addr + " . inet_proto . inet_service"},
+		{Name: mapServiceIPs, Type: verdict, Map: true},
+		{Name: mapNoEndpoints, Type: verdict, Map: true},
+		{Name: mapFirewallIPs, Type: verdict, Map: true},
+		{Name: mapNodePorts, Type: "inet_proto . inet_service : verdict", Map: true},
+		{Name: mapNoNodePorts, Type: "inet_proto . inet_service : verdict", Map: true},
 	}
-	n.Sets[setClusterIPs] = &Set{Type: n.addr, Elements: map[string]string{}}
 
 	dst := n.ip + " daddr . meta l4proto . th dport"
 	local := "fib daddr type local " + n.ip + " daddr != " + n.loopback()
 	if n.cfg.NodePortAddrs != nil {
-		n.Sets[setNodePortIPs] = &Set{Type: n.addr, Elements: map[string]string{}}
+		n.Sets = append(n.Sets, Set{Name: setNodePortIPs, Type: n.addr})
 		for _, ip := range n.cfg.NodePortAddrs {
 			n.element(setNodePortIPs, ip.String(), "")
 		}
 		local = n.ip + " daddr @" + setNodePortIPs
 	}
+	masquerade := n.notLocal()
 	if n.cfg.MasqueradeAll {
-		n.chain(chainServices, n.ip+" daddr @"+setClusterIPs+" jump "+chainMark)
-	} else {
-		for _, not := range n.notLocal() {
-			n.chain(chainServices, n.ip+" daddr @"+setClusterIPs+" "+not+" jump "+chainMark)
-		}
+		masquerade = []string{""}
 	}
-	n.chain(chainServices, dst+" vmap @"+mapServiceIPs, local+" meta l4proto . th dport vmap @"+mapNodePorts)
+	var services []string
+	for _, who := range masquerade {
+		services = append(services, n.ip+" daddr @"+setClusterIPs+who+" jump "+chainMark)
+	}
+	n.chain(chainServices, append(services, dst+" vmap @"+mapServiceIPs, local+" meta l4proto . th dport vmap @"+mapNodePorts)...)
 	n.chain(chainServiceCheck, dst+" vmap @"+mapNoEndpoints)
 	n.chain(chainNodeCheck, local+" meta l4proto . th dport vmap @"+mapNoNodePorts)
 	n.chain(chainFirewall, dst+" vmap @"+mapFirewallIPs)
@@ -94,9 +119,8 @@ func (n *nft) frame() {
 	mark := fmt.Sprintf("%#x", n.cfg.MasqueradeMark)
 	n.chain(chainMark, "mark set mark or "+mark)
 	n.chain(chainMasquerading,
-		"mark and "+mark+" == 0 return",
-		"mark set mark xor "+mark,
-		"masquerade fully-random")
+		"mark and "+mark+" != 0 mark set mark xor "+mark+" masquerade fully-random",
+		"ct status dnat "+n.ip+" saddr . "+n.ip+" daddr . meta l4proto . th dport @"+setHairpin+" masquerade fully-random")
 
 	fresh := "ct state new jump "
 	n.base("filter-prerouting-pre-dnat", "filter", "prerouting", "-110", fresh+chainFirewall)
@@ -121,11 +145,11 @@ func (n *nft) notLocal() []string {
 	l := n.cfg.Local
 	switch {
 	case len(l.CIDRs) > 0:
-		return []string{n.ip + " saddr != " + cidrs(l.CIDRs)}
+		return []string{" " + n.ip + " saddr != " + cidrs(l.CIDRs)}
 	case l.Bridge != "":
-		return []string{fmt.Sprintf("iifname != %q", l.Bridge)}
+		return []string{fmt.Sprintf(" iifname != %q", l.Bridge)}
 	case l.InterfacePrefix != "":
-		return []string{fmt.Sprintf("iifname != %q", l.InterfacePrefix+"*")}
+		return []string{fmt.Sprintf(" iifname != %q", l.InterfacePrefix+"*")}
 	default:
 		return nil
 	}
@@ -257,16 +281,17 @@ func (n *nft) external(c *choice, base string, at func(netip.Addr) string, nodeP
 		n.chain("external-"+base, "jump "+chainMark, "goto service-"+base)
 		return
 	}
-	ext := n.chain("external-" + base)
+	var ext []string
 	if len(c.cluster) > 0 {
 		if local := n.fromLocal(); local != "" {
-			ext.Rules = append(ext.Rules, local+" goto service-"+base)
+			ext = append(ext, local+" goto service-"+base)
 		}
-		ext.Rules = append(ext.Rules, "fib saddr type local jump "+chainMark, "fib saddr type local goto service-"+base)
+		ext = append(ext, "fib saddr type local jump "+chainMark, "fib saddr type local goto service-"+base)
 	}
 	if len(c.local) > 0 {
-		ext.Rules = append(ext.Rules, "goto local-"+base)
+		ext = append(ext, "goto local-"+base)
 	}
+	n.chain("external-"+base, ext...)
 }
 
 // firewall keeps those out that a load balancer's source ranges do not let in.
@@ -274,37 +299,65 @@ func (n *nft) firewall(c *choice, base string, at func(netip.Addr) string) {
 	if len(c.SourceRanges) == 0 || len(c.BalancerIPs) == 0 {
 		return
 	}
-	chain := n.chain("firewall-" + base)
-	chain.Rules = append(chain.Rules, n.ip+" saddr != "+"{ "+strings.Trim(cidrs(c.SourceRanges), "{ }")+" } drop")
+	n.chain("firewall-"+base, n.ip+" saddr != { "+strings.Trim(cidrs(c.SourceRanges), "{ }")+" } drop")
 	for _, ip := range c.BalancerIPs {
 		n.element(mapFirewallIPs, at(ip), "goto firewall-"+base)
 	}
 }
 
 // balance adds the chain that picks an endpoint: the one a client had before, else any.
+//
+// A map of the endpoints would be an anonymous set, and the kernel goes through all sets of a table to make another or to
+// find it: with one per service the first sync took a time that grew with the square of their number. So few endpoints are
+// picked by a rule each, the first by one in n, the next by one in n-1; for many, whose rules a packet would have to pass
+// one by one, the map is worth it.
 func (n *nft) balance(c *choice, name string, list []track.Endpoint) {
-	chain := n.chain(name)
+	const few = 8
+	var rules []string
 	if c.AffinitySeconds > 0 {
 		for i := range list {
 			e := n.endpointName(c, &list[i])
-			chain.Rules = append(chain.Rules, n.ip+" saddr @affinity-"+e+" goto endpoint-"+e)
+			rules = append(rules, n.ip+" saddr @affinity-"+e+" goto endpoint-"+e)
 		}
 	}
-	picks := make([]string, len(list))
-	for i := range list {
-		picks[i] = strconv.Itoa(i) + " : goto endpoint-" + n.endpointName(c, &list[i])
+	if len(list) > few && c.AffinitySeconds == 0 {
+		ends := make([]string, len(list))
+		for i := range list {
+			ends[i] = fmt.Sprintf("%d : %s . %d", i, list[i].Addr.Addr(), list[i].Addr.Port())
+		}
+		n.chain(name, fmt.Sprintf("meta l4proto %s dnat %s addr . port to numgen random mod %d map { %s }",
+			proto(c.Protocol), n.ip, len(list), strings.Join(ends, " , ")))
+		return
 	}
-	chain.Rules = append(chain.Rules, fmt.Sprintf("numgen random mod %d vmap { %s }", len(list), strings.Join(picks, " , ")))
+	for i := range list {
+		pick := ""
+		if left := len(list) - i; left > 1 {
+			pick = "numgen random mod " + strconv.Itoa(left) + " 0 "
+		}
+		if c.AffinitySeconds > 0 {
+			rules = append(rules, pick+"goto endpoint-"+n.endpointName(c, &list[i]))
+		} else {
+			rules = append(rules, pick+dnat(c, &list[i]))
+		}
+	}
+	n.chain(name, rules...)
 }
 
-// endpoint adds the chain that sends a packet to one endpoint. A packet that an endpoint sends to itself is masqueraded,
-// or the answer would not come back this way.
+func dnat(c *choice, e *track.Endpoint) string {
+	return "meta l4proto " + proto(c.Protocol) + " dnat to " + e.Addr.String()
+}
+
+// endpoint adds what is there for one endpoint: with affinity, a chain that notes the client. A packet that an endpoint
+// sends to itself is masqueraded, or the answer would not come back this way: by the cluster IP it gets here from a pod of
+// this node alone, by an external address that keeps the client's also from one of another node.
 func (n *nft) endpoint(c *choice, e *track.Endpoint) {
-	name := n.endpointName(c, e)
-	chain := n.chain("endpoint-"+name, n.ip+" saddr "+e.Addr.Addr().String()+" jump "+chainMark)
-	if c.AffinitySeconds > 0 {
-		n.Sets["affinity-"+name] = &Set{Type: n.addr, Flags: affinitySetFlag, Timeout: c.AffinitySeconds, Elements: map[string]string{}}
-		chain.Rules = append(chain.Rules, "update @affinity-"+name+" { "+n.ip+" saddr }")
+	if e.Local || c.External() && c.ExternalLocal {
+		ip := e.Addr.Addr().String()
+		n.element(setHairpin, ip+" . "+ip+" . "+proto(c.Protocol)+" . "+strconv.Itoa(int(e.Addr.Port())), "")
 	}
-	chain.Rules = append(chain.Rules, "meta l4proto "+proto(c.Protocol)+" dnat to "+e.Addr.String())
+	if c.AffinitySeconds > 0 {
+		name := n.endpointName(c, e)
+		n.Sets = append(n.Sets, Set{Name: "affinity-" + name, Type: n.addr, Flags: affinitySetFlag, Timeout: c.AffinitySeconds})
+		n.chain("endpoint-"+name, "update @affinity-"+name+" { "+n.ip+" saddr }", dnat(c, e))
+	}
 }

@@ -95,7 +95,7 @@ func TestGolden(t *testing.T) {
 				c.config(&cfg)
 			}
 			s := &track.Snapshot{NodeName: "me", Zone: "zone-a", Ports: []track.Port{port(c.change)}}
-			golden(t, name+".nft", NFT(cfg, s).String())
+			golden(t, name+".nft", scratch(cfg, s).String())
 			filter, nat := IPTables(cfg, s)
 			golden(t, name+".iptables", Restore("filter", nil, filter)+Restore("nat", nil, nat))
 		})
@@ -123,43 +123,33 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// scratch is the whole table of a snapshot.
+func scratch(cfg Config, s *track.Snapshot) *NFT {
+	t := NewNFT(cfg)
+	t.Apply(s, cfg.Local)
+	return t
+}
+
 // TestDelta shows that a change of one service costs what it changes, however many there are.
 func TestDelta(t *testing.T) {
-	many := func(change func(p *track.Port)) *track.Snapshot {
-		s := &track.Snapshot{NodeName: "me"}
-		for i := range 1000 {
-			p := port(nil)
-			p.Service.Name, p.ClusterIP = "svc"+string(rune('a'+i%26))+string(rune('a'+i/26)), netip.AddrFrom4([4]byte{172, 31, byte(i / 256), byte(i)})
-			if i == 500 && change != nil {
-				change(&p)
-			}
-			s.Ports = append(s.Ports, p)
-		}
-		return s
-	}
-	before := NFT(config(), many(nil))
-	for name, c := range map[string]struct {
+	table := scratch(config(), services(1000))
+	for _, c := range []struct {
+		name   string
 		change func(p *track.Port)
-		most   int
+		want   int
 	}{
-		"nothing":       {nil, 0},
-		"endpoint lost": {func(p *track.Port) { p.Endpoints = p.Endpoints[:1] }, 2},
-		"all lost":      {func(p *track.Port) { p.Endpoints = nil }, 5},
-		"node port":     {func(p *track.Port) { p.NodePort = 30000 }, 3},
+		{"nothing", func(*track.Port) {}, 0},
+		{"endpoint lost", func(p *track.Port) { p.Endpoints = p.Endpoints[:1] }, 1},
+		{"all lost", func(p *track.Port) { p.Endpoints = nil }, 3},
+		{"node port", func(p *track.Port) { p.NodePort = 30000 }, 5},
+		{"affinity", func(p *track.Port) { p.AffinitySeconds = 60 }, 7},
+		{"affinity for longer", func(p *track.Port) { p.AffinitySeconds = 90 }, 7},
 	} {
-		d := Diff(before, NFT(config(), many(c.change)))
-		n := len(d.AddChains) + len(d.DropChains) + len(d.AddElements) + len(d.DropElements) + len(d.AddSets) + len(d.DropSets)
-		for _, r := range d.RewriteChains {
-			known := false
-			for _, a := range d.AddChains {
-				known = known || a == r
-			}
-			if !known {
-				n++
-			}
-		}
-		if n > c.most || d.Empty() != (c.most == 0) {
-			t.Errorf("%s: %d changes, want at most %d: %+v", name, n, c.most, d)
+		p := services(1000).Ports[500]
+		c.change(&p)
+		d := table.Apply(&track.Snapshot{NodeName: "n", Only: track.Names{p.Service: {}}, Ports: []track.Port{p}}, config().Local)
+		if d.Size() != c.want {
+			t.Errorf("%s: %d changes, want %d: %+v", c.name, d.Size(), c.want, d)
 		}
 	}
 }

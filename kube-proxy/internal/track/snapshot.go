@@ -51,9 +51,15 @@ type Endpoint struct {
 	NodeHints, ZoneHints               []string
 }
 
-// Snapshot is everything that the rules of one family follow from.
+// Names is a set of services.
+type Names map[types.NamespacedName]struct{}
+
+// Snapshot is what the rules of one family follow from: of all services, or of some.
 type Snapshot struct {
-	// Ports are sorted by name and protocol.
+	// Only are the services that the snapshot is of: one of them that has no port here is gone, or not of this family. Nil
+	// says that it is of all.
+	Only Names
+	// Ports are sorted by service, and those of a service stand as it lists them.
 	Ports    []Port
 	NodeName string
 	Zone     string

@@ -2,9 +2,9 @@ package track
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -22,6 +22,7 @@ type Tracker struct {
 	services map[types.NamespacedName]*v1.Service
 	slices   map[types.NamespacedName]map[string]*discoveryv1.EndpointSlice // by service, then by slice name
 	node     *v1.Node
+	dirty    Names // since Changed was called last; nil for everything
 }
 
 // New returns an empty tracker that calls changed, without holding a lock, after every change.
@@ -36,19 +37,31 @@ func New(nodeName string, changed func()) *Tracker {
 func (t *Tracker) SetService(s *v1.Service, gone bool) {
 	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 	t.mu.Lock()
+	same := !gone && t.services[key] == s
 	if gone {
 		delete(t.services, key)
 	} else {
 		t.services[key] = s
 	}
+	t.unlock(key, same)
+}
+
+// unlock ends a change of a service. An informer that gives what it has again, the same object, changes nothing.
+func (t *Tracker) unlock(key types.NamespacedName, same bool) {
+	if t.dirty != nil && !same {
+		t.dirty[key] = struct{}{}
+	}
 	t.mu.Unlock()
-	t.changed()
+	if !same {
+		t.changed()
+	}
 }
 
 // SetSlice takes a slice's newest state; gone forgets it.
 func (t *Tracker) SetSlice(s *discoveryv1.EndpointSlice, gone bool) {
 	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
 	t.mu.Lock()
+	same := !gone && t.slices[key][s.Name] == s
 	if gone {
 		delete(t.slices[key], s.Name)
 		if len(t.slices[key]) == 0 {
@@ -60,8 +73,7 @@ func (t *Tracker) SetSlice(s *discoveryv1.EndpointSlice, gone bool) {
 		}
 		t.slices[key][s.Name] = s
 	}
-	t.mu.Unlock()
-	t.changed()
+	t.unlock(key, same)
 }
 
 // SetNode takes this node's newest state; other nodes are ignored.
@@ -74,6 +86,9 @@ func (t *Tracker) SetNode(n *v1.Node) {
 	t.node = n
 	same := old != nil && old.Labels[v1.LabelTopologyZone] == n.Labels[v1.LabelTopologyZone] &&
 		slices.Equal(old.Spec.PodCIDRs, n.Spec.PodCIDRs) && slices.Equal(old.Status.Addresses, n.Status.Addresses)
+	if !same {
+		t.dirty = nil
+	}
 	t.mu.Unlock()
 	if !same {
 		t.changed()
@@ -92,33 +107,56 @@ func (t *Tracker) NodeDeleting() bool {
 	})
 }
 
-// Snapshot gives the state of one family.
-func (t *Tracker) Snapshot(ipv6 bool) *Snapshot {
+// Changed lists the services that changed since it was called last, nil for all of them: at first, and when the node is
+// another. The list is the caller's.
+func (t *Tracker) Changed() Names {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := &Snapshot{NodeName: t.nodeName}
+	out := t.dirty
+	t.dirty = Names{}
+	return out
+}
+
+// Snapshot gives the state of one family for some services, nil for all.
+func (t *Tracker) Snapshot(ipv6 bool, only Names) *Snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := &Snapshot{NodeName: t.nodeName, Only: only}
 	if t.node != nil {
 		s.Zone = t.node.Labels[v1.LabelTopologyZone]
-		for _, a := range t.node.Status.Addresses {
-			if a.Type == v1.NodeInternalIP || a.Type == v1.NodeExternalIP {
-				if ip, ok := parse(a.Address, ipv6); ok && !slices.Contains(s.NodeIPs, ip) {
-					s.NodeIPs = append(s.NodeIPs, ip)
-				}
-			}
-		}
-		for _, c := range t.node.Spec.PodCIDRs {
-			if p, err := netip.ParsePrefix(c); err == nil && p.Addr().Is6() == ipv6 {
-				s.PodCIDR = p
-			}
+		s.NodeIPs, s.PodCIDR = addresses(t.node, ipv6)
+	}
+	names := maps.Keys(t.services)
+	if only != nil {
+		names = maps.Keys(only)
+	}
+	for _, name := range slices.SortedFunc(names, Compare) {
+		if svc := t.services[name]; svc != nil {
+			s.Ports = append(s.Ports, t.ports(name, svc, ipv6)...)
 		}
 	}
-	for key, svc := range t.services {
-		s.Ports = append(s.Ports, t.ports(key, svc, ipv6)...)
-	}
-	slices.SortFunc(s.Ports, func(a, b Port) int {
-		return cmp.Or(cmp.Compare(a.String(), b.String()), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-	})
 	return s
+}
+
+// Compare orders services.
+func Compare(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+func addresses(n *v1.Node, ipv6 bool) (own []netip.Addr, pods netip.Prefix) {
+	for _, a := range n.Status.Addresses {
+		if a.Type == v1.NodeInternalIP || a.Type == v1.NodeExternalIP {
+			if ip, ok := parse(a.Address, ipv6); ok && !slices.Contains(own, ip) {
+				own = append(own, ip)
+			}
+		}
+	}
+	for _, c := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(c); err == nil && p.Addr().Is6() == ipv6 {
+			pods = p
+		}
+	}
+	return own, pods
 }
 
 func parse(s string, ipv6 bool) (netip.Addr, bool) {
@@ -250,9 +288,4 @@ func deref(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// Key names a port uniquely, with its protocol.
-func (p *Port) Key() string {
-	return p.String() + "/" + strings.ToLower(string(p.Protocol)) + "/" + strconv.Itoa(int(p.Port))
 }
