@@ -158,9 +158,11 @@ func (l *loop) write(ctx context.Context, st stack, s *track.Snapshot) error {
 		return err
 	}
 	l.metrics.last.WithLabelValues(st.name).Set(float64(l.now().Unix()))
+	if n > 0 || s.Only != nil {
+		l.record(s, st.name)
+	}
 	if n > 0 {
 		l.log.Debug("rules written", zap.String("family", st.name), zap.Int("operations", n), zap.Int("ports", len(s.Ports)), zap.Duration("took", took))
-		l.record(s, st.name)
 		l.cleanFlows(s, st.ipv6)
 	}
 	return nil

@@ -19,11 +19,6 @@ type LocalTraffic struct {
 	InterfacePrefix string
 }
 
-// Known says whether local traffic can be told.
-func (l LocalTraffic) Known() bool {
-	return len(l.CIDRs) > 0 || l.Bridge != "" || l.InterfacePrefix != ""
-}
-
 // Config is what does not change while the process runs.
 type Config struct {
 	IPv6          bool

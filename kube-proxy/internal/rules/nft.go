@@ -102,15 +102,11 @@ func (n *nft) frame() {
 		}
 		local = n.ip + " daddr @" + setNodePortIPs
 	}
-	masquerade := n.notLocal()
-	if n.cfg.MasqueradeAll {
-		masquerade = []string{""}
+	services := []string{dst + " vmap @" + mapServiceIPs, local + " meta l4proto . th dport vmap @" + mapNodePorts}
+	if who, known := n.masqueraded(); known {
+		services = slices.Insert(services, 0, n.ip+" daddr @"+setClusterIPs+who+" jump "+chainMark)
 	}
-	var services []string
-	for _, who := range masquerade {
-		services = append(services, n.ip+" daddr @"+setClusterIPs+who+" jump "+chainMark)
-	}
-	n.chain(chainServices, append(services, dst+" vmap @"+mapServiceIPs, local+" meta l4proto . th dport vmap @"+mapNodePorts)...)
+	n.chain(chainServices, services...)
 	n.chain(chainServiceCheck, dst+" vmap @"+mapNoEndpoints)
 	n.chain(chainNodeCheck, local+" meta l4proto . th dport vmap @"+mapNoNodePorts)
 	n.chain(chainFirewall, dst+" vmap @"+mapFirewallIPs)
@@ -140,34 +136,38 @@ func (n *nft) loopback() string {
 	return "127.0.0.0/8"
 }
 
-// notLocal matches traffic that does not come from the cluster's pods; none when that cannot be told.
-func (n *nft) notLocal() []string {
+// masqueraded matches the traffic to cluster IPs that is masqueraded: all, or what does not come from the cluster's pods,
+// unless that cannot be told.
+func (n *nft) masqueraded() (match string, known bool) {
 	l := n.cfg.Local
 	switch {
+	case n.cfg.MasqueradeAll:
+		return "", true
 	case len(l.CIDRs) > 0:
-		return []string{" " + n.ip + " saddr != " + cidrs(l.CIDRs)}
+		return " " + n.ip + " saddr != " + cidrs(l.CIDRs), true
 	case l.Bridge != "":
-		return []string{fmt.Sprintf(" iifname != %q", l.Bridge)}
+		return fmt.Sprintf(" iifname != %q", l.Bridge), true
 	case l.InterfacePrefix != "":
-		return []string{fmt.Sprintf(" iifname != %q", l.InterfacePrefix+"*")}
+		return fmt.Sprintf(" iifname != %q", l.InterfacePrefix+"*"), true
 	default:
-		return nil
+		return "", false
 	}
 }
 
-// fromLocal matches traffic of the cluster's pods; "" when that cannot be told.
-func (n *nft) fromLocal() string {
+// fromLocal matches traffic of the cluster's pods, in any of these ways; none when that cannot be told.
+func (n *nft) fromLocal() (out []string) {
 	l := n.cfg.Local
 	switch {
 	case len(l.CIDRs) > 0:
-		return n.ip + " saddr " + cidrs(l.CIDRs)
+		for _, r := range l.CIDRs {
+			out = append(out, n.ip+" saddr "+r.String())
+		}
 	case l.Bridge != "":
-		return fmt.Sprintf("iifname %q", l.Bridge)
+		out = append(out, fmt.Sprintf("iifname %q", l.Bridge))
 	case l.InterfacePrefix != "":
-		return fmt.Sprintf("iifname %q", l.InterfacePrefix+"*")
-	default:
-		return ""
+		out = append(out, fmt.Sprintf("iifname %q", l.InterfacePrefix+"*"))
 	}
+	return out
 }
 
 func cidrs(list []netip.Prefix) string {
@@ -283,7 +283,7 @@ func (n *nft) external(c *choice, base string, at func(netip.Addr) string, nodeP
 	}
 	var ext []string
 	if len(c.cluster) > 0 {
-		if local := n.fromLocal(); local != "" {
+		for _, local := range n.fromLocal() {
 			ext = append(ext, local+" goto service-"+base)
 		}
 		ext = append(ext, "fib saddr type local jump "+chainMark, "fib saddr type local goto service-"+base)
@@ -299,7 +299,11 @@ func (n *nft) firewall(c *choice, base string, at func(netip.Addr) string) {
 	if len(c.SourceRanges) == 0 || len(c.BalancerIPs) == 0 {
 		return
 	}
-	n.chain("firewall-"+base, n.ip+" saddr != { "+strings.Trim(cidrs(c.SourceRanges), "{ }")+" } drop")
+	var rules []string
+	for _, r := range c.SourceRanges {
+		rules = append(rules, n.ip+" saddr "+r.String()+" return")
+	}
+	n.chain("firewall-"+base, append(rules, "drop")...)
 	for _, ip := range c.BalancerIPs {
 		n.element(mapFirewallIPs, at(ip), "goto firewall-"+base)
 	}
