@@ -186,10 +186,19 @@ func ends(local map[string]bool, pods ...string) (out []track.Endpoint) {
 	return out
 }
 
+// crowd are so many endpoints that a map picks one of them: they are further addresses of pod a.
+func crowd() (out []string) {
+	for i := range 12 {
+		out = append(out, fmt.Sprintf("10.5.1.%d", 100+i))
+	}
+	return out
+}
+
 func snapshot() *track.Snapshot {
 	name := func(n string) types.NamespacedName { return types.NamespacedName{Namespace: "t", Name: n} }
 	return &track.Snapshot{NodeName: "n", NodeIPs: []netip.Addr{ip(nodeToClient)}, Ports: []track.Port{
 		{Service: name("balanced"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.3"), Port: 80, NodePort: 30082, Endpoints: ends(nil, podA, podB)},
+		{Service: name("crowd"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.9"), Port: 80, Endpoints: ends(nil, crowd()...)},
 		{Service: name("empty"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.2"), Port: 80, NodePort: 30081},
 		{
 			Service: name("guarded"), Protocol: v1.ProtocolTCP, ClusterIP: ip("10.97.0.5"), Port: 80, BalancerIPs: []netip.Addr{ip("203.0.113.5")},
@@ -224,6 +233,11 @@ func TestTraffic(t *testing.T) {
 			w := newWorld(t)
 			w.listen("a")
 			w.listen("b")
+			w.in(w.ns["a"], func() {
+				for _, addr := range crowd() {
+					up(t, "eth0", addr+"/24")
+				}
+			})
 			b, err := newBackend()
 			must(t, err)
 			traffic(t, w, b)
@@ -259,6 +273,7 @@ func traffic(t *testing.T, w *world, b syncer) {
 		{"external Local without a local endpoint", w.ns["client"], nodeToClient + ":30084", []string{"timeout"}},
 		{"the same from a pod", w.ns["b"], nodeToClient + ":30084", []string{"a " + podB}},
 		{"balanced", w.ns["client"], "10.97.0.3:80", []string{"a " + gateA, "b " + gateB}},
+		{"many endpoints", w.ns["client"], "10.97.0.9:80", []string{"a " + gateA}},
 	} {
 		got := w.get(c.from, c.to)
 		if !contains(c.want, got) {
@@ -274,7 +289,7 @@ func traffic(t *testing.T, w *world, b syncer) {
 	if n, err := b.Sync(t.Context(), snap, local); err != nil || n != 0 {
 		t.Errorf("unchanged sync: %d operations, %v", n, err)
 	}
-	snap.Ports[7].Endpoints = ends(nil, podB)
+	snap.Ports[len(snap.Ports)-1].Endpoints = ends(nil, podB)
 	n, err := b.Sync(t.Context(), snap, local)
 	if err != nil || n > 20 {
 		t.Errorf("one endpoint changed: %d operations, %v", n, err)
