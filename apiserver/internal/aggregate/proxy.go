@@ -51,6 +51,7 @@ func (a *Aggregator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	user := rest.UserFrom(r.Context())
+	rest.Begun(r.Context()) // what a watch costs is the other server's to count
 	proxy := &httputil.ReverseProxy{
 		Transport: to.transport, FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {

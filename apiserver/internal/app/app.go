@@ -47,6 +47,7 @@ import (
 	"flagship/apiserver/internal/discovery"
 	"flagship/apiserver/internal/expression"
 	"flagship/apiserver/internal/extend"
+	"flagship/apiserver/internal/fairness"
 	"flagship/apiserver/internal/hook"
 	"flagship/apiserver/internal/match"
 	"flagship/apiserver/internal/oidc"
@@ -104,8 +105,10 @@ type apiserver struct {
 	audit *audit.Audit
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
-	checks    *serving.Checks
-	registry  *prometheus.Registry
+	// fairness decides which requests are served, nil where they are bounded by number.
+	fairness *fairness.Controller
+	checks   *serving.Checks
+	registry *prometheus.Registry
 	// decisions are admission's refusals.
 	decisions *decision.Log
 	stopping  chan struct{}
@@ -145,7 +148,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if err != nil {
 		return err
 	}
-	boot := &bootstrapper{cfg: cfg, l: s.local, log: log.Named("bootstrap")}
+	boot := &bootstrapper{cfg: cfg, l: s.local, fairness: s.fairness, log: log.Named("bootstrap")}
 	parts := []process.Part{
 		{Name: "watch cache", Run: s.hub.Run, Ready: closed(s.hub.Ready())},
 		{Name: "custom resources", Run: s.custom.Run, Ready: closed(s.custom.Ready())},
@@ -157,6 +160,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
 		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})
+	}
+	if s.fairness != nil {
+		parts = append(parts, process.Part{Name: "priority and fairness", Run: s.fairness.Run})
 	}
 	if s.audit != nil {
 		// It ends after the port, whose last requests it still tells of.
@@ -425,6 +431,9 @@ func (s *apiserver) bootstrap(ctx context.Context, b *bootstrapper) error {
 	repair.Go(func() {
 		s.allocator.Repair(ctx, func(err error) { s.log.Warn("service addresses", zap.Error(err)) })
 	})
+	if s.fairness != nil {
+		repair.Go(func() { s.keepFairness(ctx) })
+	}
 	return b.keep(ctx)
 }
 
@@ -475,7 +484,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}
 	chain := &server.Chain{
 		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(s.registry), Audit: s.audit,
-		RequestTimeout: s.cfg.RequestTimeout, MaxReading: s.cfg.MaxInFlight, MaxWriting: s.cfg.MaxMutating,
+		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
 	}
 	srv := server.New(server.Config{
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,

@@ -13,7 +13,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -24,13 +23,16 @@ import (
 
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/config"
+	"flagship/apiserver/internal/fairness"
 )
 
 // bootstrapper keeps the objects that every cluster has.
 type bootstrapper struct {
 	cfg *config.Config
 	l   *local
-	log *zap.Logger
+	// fairness has default objects, nil where it is off.
+	fairness *fairness.Controller
+	log      *zap.Logger
 }
 
 // once creates what must be there before the server is ready: namespaces, then
@@ -55,8 +57,8 @@ func (b *bootstrapper) once(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, obj := range flowObjects() {
-		if err := b.ensure(ctx, obj); err != nil {
+	if b.fairness != nil {
+		if err := reconcileFairness(ctx, b.fairness, b.l); err != nil {
 			return err
 		}
 	}
@@ -84,48 +86,6 @@ func (b *bootstrapper) ensure(ctx context.Context, obj runtime.Object) error {
 		return fmt.Errorf("create %T %s: %w", obj, obj.(metav1.Object).GetName(), err)
 	}
 	return nil
-}
-
-// flowObjects are the mandatory objects of API priority and fairness.
-func flowObjects() []runtime.Object {
-	shares, none := int32(5), int32(0)
-	everyone := []flowcontrolv1.PolicyRulesWithSubjects{{
-		Subjects: []flowcontrolv1.Subject{
-			{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:unauthenticated"}},
-			{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:authenticated"}},
-		},
-		ResourceRules:    []flowcontrolv1.ResourcePolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}, ClusterScope: true, Namespaces: []string{"*"}}},
-		NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
-	}}
-	masters := []flowcontrolv1.PolicyRulesWithSubjects{everyone[0]}
-	masters[0].Subjects = []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: "system:masters"}}}
-	return []runtime.Object{
-		&flowcontrolv1.PriorityLevelConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.PriorityLevelConfigurationNameExempt},
-			Spec:       flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementExempt, Exempt: &flowcontrolv1.ExemptPriorityLevelConfiguration{NominalConcurrencyShares: &none, LendablePercent: &none}},
-		},
-		&flowcontrolv1.PriorityLevelConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.PriorityLevelConfigurationNameCatchAll},
-			Spec: flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementLimited, Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{
-				NominalConcurrencyShares: &shares, LendablePercent: &none, LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject},
-			}},
-		},
-		&flowcontrolv1.FlowSchema{
-			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.FlowSchemaNameExempt},
-			Spec: flowcontrolv1.FlowSchemaSpec{
-				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: flowcontrolv1.PriorityLevelConfigurationNameExempt},
-				MatchingPrecedence:         1, Rules: masters,
-			},
-		},
-		&flowcontrolv1.FlowSchema{
-			ObjectMeta: metav1.ObjectMeta{Name: flowcontrolv1.FlowSchemaNameCatchAll},
-			Spec: flowcontrolv1.FlowSchemaSpec{
-				PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: flowcontrolv1.PriorityLevelConfigurationNameCatchAll},
-				MatchingPrecedence:         10000, Rules: everyone,
-				DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType},
-			},
-		},
-	}
 }
 
 // serviceCIDR publishes the range of service addresses, KEP-1880.

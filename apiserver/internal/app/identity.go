@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -132,12 +133,25 @@ func (g *lateGetter) GetNode(ctx context.Context, name string) (*corev1.Node, er
 // follow feeds the authorizers from the watch cache until ctx ends.
 func (s *apiserver) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	started := make(chan struct{}, followers)
+	started, followers := make(chan struct{}), 0
 	watch := func(gvr schema.GroupVersionResource, set, gone func(runtime.Object)) {
-		g.Go(func() error { return s.api.Follow(ctx, gvr, set, gone, func() { started <- struct{}{} }) })
+		followers++
+		g.Go(func() error {
+			return s.api.Follow(ctx, gvr, set, gone, func() {
+				select {
+				case started <- struct{}{}:
+				case <-ctx.Done():
+				}
+			})
+		})
 	}
 	for _, r := range []string{"clusterroles", "clusterrolebindings", "roles", "rolebindings"} {
 		watch(rbacv1.SchemeGroupVersion.WithResource(r), s.rbac.Set, s.rbac.Delete)
+	}
+	if s.fairness != nil {
+		for _, r := range []string{"flowschemas", "prioritylevelconfigurations"} {
+			watch(flowcontrolv1.SchemeGroupVersion.WithResource(r), s.fairness.Set, s.fairness.Delete)
+		}
 	}
 	watch(corev1.SchemeGroupVersion.WithResource("pods"), func(o runtime.Object) {
 		s.graph.SetPod(o.(*corev1.Pod))
@@ -175,6 +189,3 @@ func (s *apiserver) follow(ctx context.Context) error {
 	}
 	return nil
 }
-
-// followers is how many resources follow watches.
-const followers = 8

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
@@ -26,6 +28,15 @@ type local struct {
 	scheme *runtime.Scheme
 	// kinds maps a kind to its resource.
 	kinds map[schema.GroupVersionKind]schema.GroupVersionResource
+	// manager is the owner of the fields that it sets, empty for kube-apiserver.
+	manager string
+}
+
+// as is the same client as another owner of fields.
+func (l *local) as(manager string) *local {
+	c := *l
+	c.manager = manager
+	return &c
 }
 
 // answer collects a response.
@@ -47,7 +58,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-func (l *local) do(ctx context.Context, method string, gvr schema.GroupVersionResource, namespace, name, sub string, in, out runtime.Object) error {
+func (l *local) do(ctx context.Context, method string, gvr schema.GroupVersionResource, namespace, object, sub string, in, out runtime.Object) error {
 	path := "/api/" + gvr.Version
 	if gvr.Group != "" {
 		path = "/apis/" + gvr.Group + "/" + gvr.Version
@@ -56,8 +67,8 @@ func (l *local) do(ctx context.Context, method string, gvr schema.GroupVersionRe
 		path += "/namespaces/" + namespace
 	}
 	path += "/" + gvr.Resource
-	if name != "" {
-		path += "/" + url.PathEscape(name)
+	if object != "" {
+		path += "/" + url.PathEscape(object)
 	}
 	if sub != "" {
 		path += "/" + sub
@@ -74,8 +85,11 @@ func (l *local) do(ctx context.Context, method string, gvr schema.GroupVersionRe
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	r.Header.Set("User-Agent", "kube-apiserver/local")
+	r.Header.Set("User-Agent", cmp.Or(l.manager, name)+"/local")
 	r.Header.Set("Accept", "application/json")
+	if method == http.MethodPatch {
+		r.Header.Set("Content-Type", string(types.ApplyPatchType))
+	}
 	info := rest.ParseInfo(r)
 	user := &authn.Identity{Name: authn.APIServerUser, Groups: []string{authn.PrivilegedGroup, authn.AllAuthenticated}}
 	r = r.WithContext(rest.WithUser(rest.WithInfo(audit.Outside(ctx), &info), user))
@@ -150,6 +164,16 @@ func (l *local) UpdateStatus(ctx context.Context, obj runtime.Object) error {
 		return err
 	}
 	return l.do(ctx, http.MethodPut, gvr, m.GetNamespace(), m.GetName(), "status", obj, obj)
+}
+
+// ApplyStatus applies obj's status; fields that others own are taken over.
+func (l *local) ApplyStatus(ctx context.Context, obj runtime.Object) error {
+	gvr, m, err := l.of(obj)
+	if err != nil {
+		return err
+	}
+	query := url.Values{"fieldManager": {cmp.Or(l.manager, name)}, "force": {"true"}}
+	return l.do(ctx, http.MethodPatch, gvr, m.GetNamespace(), m.GetName(), "status?"+query.Encode(), obj, nil)
 }
 
 // Delete deletes obj.

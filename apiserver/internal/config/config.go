@@ -90,9 +90,11 @@ type Config struct {
 	MinRequestTimeout int
 	MaxInFlight       int
 	MaxMutating       int
-	ShutdownDelay     time.Duration
-	EnableProfiling   bool
-	MaxHTTP2Streams   int
+	// Fairness serves requests by priority and fairness.
+	Fairness        bool
+	ShutdownDelay   time.Duration
+	EnableProfiling bool
+	MaxHTTP2Streams int
 }
 
 // TokenWebhook is the server outside that recognizes tokens.
@@ -157,7 +159,7 @@ func Defaults() *Config {
 		KubeletAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
 		ServiceIPRange:      "10.0.0.0/24", NodePortRange: "30000-32767",
 		EventTTL: time.Hour, RequestTimeout: time.Minute, MinRequestTimeout: 1800,
-		MaxInFlight: 400, MaxMutating: 200, EnableProfiling: true, MaxHTTP2Streams: 100,
+		MaxInFlight: 400, MaxMutating: 200, Fairness: true, EnableProfiling: true, MaxHTTP2Streams: 100,
 	}
 }
 

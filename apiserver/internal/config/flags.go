@@ -39,6 +39,7 @@ func (c *Config) addServing(set *options.Set) {
 	fs.IntVar(&c.MinRequestTimeout, "min-request-timeout", c.MinRequestTimeout, "least seconds that a watch lives")
 	fs.IntVar(&c.MaxInFlight, "max-requests-inflight", c.MaxInFlight, "bound of reading requests at one time; 0 is none")
 	fs.IntVar(&c.MaxMutating, "max-mutating-requests-inflight", c.MaxMutating, "bound of writing requests at one time; 0 is none")
+	fs.BoolVar(&c.Fairness, "enable-priority-and-fairness", c.Fairness, "serve requests by FlowSchemas and PriorityLevelConfigurations, which share the sum of both bounds; without it each bound holds for itself")
 	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before the shutdown")
 	fs.BoolVar(&c.EnableProfiling, "profiling", c.EnableProfiling, "serve /debug/pprof")
 	fs.IntVar(&c.MaxHTTP2Streams, "http2-max-streams-per-connection", c.MaxHTTP2Streams, "streams that one HTTP/2 connection may hold")
@@ -166,9 +167,8 @@ func inert() map[string]inertFlags {
 		"it goes with another option, which is refused": {
 			text: []string{"admission-control"},
 		},
-		"requests in flight are bounded by number": {
-			bools: []string{"enable-priority-and-fairness"},
-			text:  []string{"goaway-chance", "livez-grace-period", "shutdown-watch-termination-grace-period", "strict-transport-security-directives", "cors-allowed-origins", "max-connection-bytes-per-sec"},
+		"connections are bounded otherwise": {
+			text: []string{"goaway-chance", "livez-grace-period", "shutdown-watch-termination-grace-period", "strict-transport-security-directives", "cors-allowed-origins", "max-connection-bytes-per-sec"},
 		},
 		"logs go to standard error": {
 			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule", "tracing-config-file"},

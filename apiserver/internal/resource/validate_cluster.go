@@ -3,6 +3,7 @@ package resource
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -373,7 +374,8 @@ func (c *checks) shares(nominal, lendable *int32, p *field.Path) {
 }
 
 func (c *checks) limited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, p *field.Path) {
-	const mostQueues = 10_000_000
+	// A flow is dealt its hand by a hash, of which no more bits are used.
+	const mostQueues, handBits = 10_000_000, 60
 	c.shares(l.NominalConcurrencyShares, l.LendablePercent, p)
 	if l.BorrowingLimitPercent != nil && *l.BorrowingLimitPercent < 0 {
 		c.invalid(p.Child("borrowingLimitPercent"), *l.BorrowingLimitPercent, "if specified, must be a non-negative integer")
@@ -406,8 +408,12 @@ func (c *checks) limited(l *flowcontrolv1.LimitedPriorityLevelConfiguration, p *
 	if q.Queues > mostQueues {
 		c.invalid(at.Child("queues"), q.Queues, fmt.Sprintf("must not be greater than %d", mostQueues))
 	}
-	if q.HandSize > 0 && q.HandSize > q.Queues {
+	switch {
+	case q.HandSize <= 0:
+	case q.HandSize > q.Queues:
 		c.invalid(at.Child("handSize"), q.HandSize, fmt.Sprintf("should not be greater than queues (%d)", q.Queues))
+	case math.Log2(float64(q.Queues))*float64(q.HandSize) > handBits:
+		c.invalid(at.Child("handSize"), q.HandSize, fmt.Sprintf("required entropy bits of deckSize %d and handSize %d should not be greater than %d", q.Queues, q.HandSize, handBits))
 	}
 }
 

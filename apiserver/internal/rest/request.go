@@ -124,3 +124,17 @@ func InfoFrom(ctx context.Context) *Info {
 	info, _ := ctx.Value(infoKey{}).(*Info)
 	return info
 }
+
+type begunKey struct{}
+
+// WithBegun adds what a watch calls, once or more, when it has sent what is there and begins to wait for changes.
+func WithBegun(ctx context.Context, begun func()) context.Context {
+	return context.WithValue(ctx, begunKey{}, begun)
+}
+
+// Begun calls what WithBegun added, if it did. Who passes a watch on to another server calls it as well.
+func Begun(ctx context.Context) {
+	if f, ok := ctx.Value(begunKey{}).(func()); ok {
+		f()
+	}
+}

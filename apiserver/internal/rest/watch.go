@@ -68,6 +68,7 @@ func (a *API) watch(w http.ResponseWriter, q *request) error {
 			return nil //nolint:nilerr // the client is gone: there is nobody to tell
 		}
 	}
+	Begun(q.ctx())
 	s.follow(ctx, watcher, truthy(query.Get("allowWatchBookmarks")))
 	return nil
 }

@@ -32,15 +32,20 @@ type Chain struct {
 	// Audit tells of requests, nil for not at all.
 	Audit          *audit.Audit
 	RequestTimeout time.Duration
-	// MaxReading and MaxWriting bound the requests in flight, 0 for no bound.
-	MaxReading, MaxWriting int
+	// Limits decides which requests are served, and when.
+	Limits Limits
+}
+
+// Limits has next answer a request that came at a time, or refuses it.
+type Limits interface {
+	Serve(w http.ResponseWriter, r *http.Request, came time.Time, mutating bool, next http.Handler)
 }
 
 // Wrap puts the filters around a handler.
 func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h := c.authorize(next)
+	h = c.limit(h)
 	h = c.timeout(h)
-	h = c.inFlight(h)
 	h = c.impersonate(h)
 	h = c.audit(h)
 	h = c.authenticate(h)
@@ -180,7 +185,7 @@ func (c *Chain) impersonate(next http.Handler) http.Handler {
 	})
 }
 
-// longRunning requests are neither bounded in time nor counted in flight.
+// longRunning requests are not bounded in time.
 func longRunning(i *rest.Info, r *http.Request) bool {
 	switch i.Verb {
 	case "watch", "proxy":
@@ -193,43 +198,16 @@ func longRunning(i *rest.Info, r *http.Request) bool {
 	return !i.IsResource && (strings.HasPrefix(r.URL.Path, "/debug/pprof/") || r.Header.Get("Content-Type") == "application/grpc")
 }
 
-func mutating(i *rest.Info) bool {
-	switch i.Verb {
-	case "create", "update", "patch", "delete", "deletecollection", "post", "put":
-		return true
-	}
-	return false
-}
-
-// inFlight refuses what is above the bounds with 429, so that the process
-// stays within its memory.
-func (c *Chain) inFlight(next http.Handler) http.Handler {
-	slots := func(n int) chan struct{} {
-		if n <= 0 {
-			return nil
-		}
-		return make(chan struct{}, n)
-	}
-	reading, writing := slots(c.MaxReading), slots(c.MaxWriting)
+// limit has a request wait until there is room for it. A watch only begins under the limits; what else runs long is outside of them.
+func (c *Chain) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i := rest.InfoFrom(r.Context())
-		pool := reading
-		if mutating(i) {
-			pool = writing
-		}
-		// Those who mend an overloaded cluster must get through.
-		if pool == nil || longRunning(i, r) || rest.UserFrom(r.Context()).InGroup(authn.PrivilegedGroup) {
+		if i.Verb != "watch" && longRunning(i, r) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		select {
-		case pool <- struct{}{}:
-			defer func() { <-pool }()
-			next.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			rest.WriteError(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
-		}
+		came, _ := r.Context().Value(arrivalKey{}).(arrival)
+		c.Limits.Serve(w, r, came.at, i.Verb != "get" && i.Verb != "list" && i.Verb != "watch", next)
 	})
 }
 
@@ -291,6 +269,7 @@ func (c *Chain) authorize(next http.Handler) http.Handler {
 		}
 		e.Annotate(decisionKey, "forbid")
 		e.Annotate(reasonKey, reason)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		rest.WriteError(w, r, authz.Forbidden(a, reason))
 	})
 }

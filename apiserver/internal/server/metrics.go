@@ -16,7 +16,6 @@ import (
 type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	inFlight *prometheus.GaugeVec
 	watches  *prometheus.GaugeVec
 	failures prometheus.Counter
 }
@@ -33,10 +32,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help:    "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
 			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
 		}, []string{"verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"}),
-		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "apiserver_current_inflight_requests",
-			Help: "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
-		}, []string{"request_kind"}),
 		watches: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apiserver_longrunning_requests",
 			Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
@@ -46,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Counter of requests that were not authenticated.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.inFlight, m.watches, m.failures)
+	reg.MustRegister(m.requests, m.duration, m.watches, m.failures)
 	return m
 }
 
@@ -134,14 +129,6 @@ func (m *Metrics) count(next http.Handler) http.Handler {
 		v, start := verb(i, r.Method), time.Now()
 		if long {
 			g := m.watches.WithLabelValues(v, i.Group, i.Version, i.Resource, i.Subresource, scope(i), "apiserver")
-			g.Inc()
-			defer g.Dec()
-		} else {
-			kind := "readOnly"
-			if mutating(i) {
-				kind = "mutating"
-			}
-			g := m.inFlight.WithLabelValues(kind)
 			g.Inc()
 			defer g.Dec()
 		}

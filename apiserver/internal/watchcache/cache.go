@@ -95,6 +95,8 @@ type Cache struct {
 	mu     sync.RWMutex // guards what follows
 	loaded bool
 	tree   *btree.BTreeG[*Entry]
+	// bytes is the sum of the values' lengths.
+	bytes int64
 	// window is a ring: the oldest at start. floor is the revision up to which
 	// changes are forgotten.
 	window []record
@@ -197,15 +199,37 @@ func (c *Cache) Len() int {
 	return c.tree.Len()
 }
 
+// Size is the current number of entries and the sum of the lengths of their values.
+func (c *Cache) Size() (entries int, bytes int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.tree.Len(), c.bytes
+}
+
+// Interested is how many watchers hear of a change of an object, but for those that are found by the index. Namespace and name are empty where they are not known.
+func (c *Cache) Interested(namespace, name string) int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	n := len(c.watchers.buckets[watcherKey{kind: byAll}])
+	if namespace != "" {
+		n += len(c.watchers.buckets[watcherKey{byNamespace, namespace}])
+	}
+	if name != "" {
+		n += len(c.watchers.buckets[keyOf(Scope{Namespace: namespace, Name: name})])
+	}
+	return n
+}
+
 // replace loads the resource anew at revision rev. Watchers end: what happened
 // in between is not known.
 func (c *Cache) replace(entries []*Entry, rev int64) {
-	tree := newTree()
+	tree, bytes := newTree(), int64(0)
 	for _, e := range entries {
 		tree.Set(e)
+		bytes += int64(len(e.Value))
 	}
 	c.mu.Lock()
-	c.tree, c.loaded = tree, true
+	c.tree, c.loaded, c.bytes = tree, true, bytes
 	c.window, c.start, c.floor, c.last = nil, 0, rev, rev
 	ended := c.watchers.takeAll()
 	c.mu.Unlock()
@@ -248,10 +272,13 @@ func (c *Cache) apply(e *Entry, deleted bool) {
 		if !ok {
 			return
 		}
+		c.bytes -= int64(len(prev.Value))
 		r.typ, r.prev, r.entry.Value = Deleted, prev, prev.Value
 	} else {
 		prev, replaced := c.tree.Set(r.entry)
+		c.bytes += int64(len(e.Value))
 		if replaced {
+			c.bytes -= int64(len(prev.Value))
 			r.typ, r.prev = Modified, prev
 		}
 	}
