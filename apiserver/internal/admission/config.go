@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	podsecurityapi "k8s.io/pod-security-admission/admission/api"
 	"k8s.io/pod-security-admission/admission/api/load"
@@ -24,12 +25,9 @@ type Files map[string][]byte
 // fileVersions are those of an AdmissionConfiguration; they have the same fields.
 var fileVersions = []string{"apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1alpha1"}
 
-// unread are the plugins whose configuration this version cannot read: to leave it out would change what they do.
-var unread = []string{"ImagePolicyWebhook", "MutatingAdmissionWebhook", "ResourceQuota", "ValidatingAdmissionWebhook"}
-
 // ReadFiles reads an AdmissionConfiguration, and the files that it names.
 //
-// Errors: a file cannot be read or is wrong, or is for a plugin whose configuration is not supported.
+// Errors: a file cannot be read or is wrong.
 func ReadFiles(path string) (Files, error) {
 	if path == "" {
 		return nil, nil
@@ -49,8 +47,6 @@ func ReadFiles(path string) (Files, error) {
 	for i, p := range c.Plugins {
 		at := fmt.Sprintf("plugins[%d] (%s)", i, p.Name)
 		switch {
-		case slices.Contains(unread, p.Name):
-			return nil, fmt.Errorf("%s: the configuration of this plugin is not supported by this version: leave it out", at)
 		case out[p.Name] != nil: // the first counts
 		case p.Configuration != nil:
 			out[p.Name] = p.Configuration.Raw
@@ -84,6 +80,73 @@ func (f Files) decode(plugin, version string, into any) error {
 		return fmt.Errorf("%s: %w", plugin, err)
 	}
 	return nil
+}
+
+// decodeStrict is decode for a configuration of one of some kinds, in which there may be no unknown fields.
+func (f Files) decodeStrict(plugin string, into any, kinds ...metav1.TypeMeta) error {
+	data := f[plugin]
+	if data == nil {
+		return nil
+	}
+	var have metav1.TypeMeta
+	if err := yaml.Unmarshal(data, &have); err != nil {
+		return fmt.Errorf("%s: %w", plugin, err)
+	}
+	if !slices.Contains(kinds, have) {
+		return fmt.Errorf("%s: it is of apiVersion %q and kind %q, not of %s and %s", plugin, have.APIVersion, have.Kind, kinds[0].APIVersion, kinds[0].Kind)
+	}
+	if err := yaml.UnmarshalStrict(data, into); err != nil {
+		return fmt.Errorf("%s: %w", plugin, err)
+	}
+	return nil
+}
+
+// PluginFiles are the files that a plugin of webhooks or policies is configured by, each empty for none.
+type PluginFiles struct {
+	// KubeConfigFile has the credentials that are shown to webhooks.
+	KubeConfigFile string `json:"kubeConfigFile"`
+	// StaticManifestsDir is a folder of webhooks or policies, KEP-5793.
+	StaticManifestsDir string `json:"staticManifestsDir"`
+}
+
+// pluginKinds are the kinds of those configurations.
+var pluginKinds = map[string]string{
+	"MutatingAdmissionWebhook": "WebhookAdmissionConfiguration", "ValidatingAdmissionWebhook": "WebhookAdmissionConfiguration",
+	"MutatingAdmissionPolicy": "MutatingAdmissionPolicyConfiguration", "ValidatingAdmissionPolicy": "ValidatingAdmissionPolicyConfiguration",
+}
+
+// Plugin are the files of a plugin of webhooks or policies.
+//
+// Errors: its configuration is wrong, or a path is not absolute, or the folder is not there.
+func (f Files) Plugin(name string) (PluginFiles, error) {
+	var c struct {
+		metav1.TypeMeta `json:",inline"`
+		PluginFiles     `json:",inline"`
+	}
+	kind := pluginKinds[name]
+	if err := f.decodeStrict(name, &c, metav1.TypeMeta{APIVersion: "apiserver.config.k8s.io/v1", Kind: kind}); err != nil {
+		return PluginFiles{}, err
+	}
+	if c.KubeConfigFile != "" && kind != "WebhookAdmissionConfiguration" {
+		return PluginFiles{}, fmt.Errorf("%s: unknown field \"kubeConfigFile\"", name)
+	}
+	p := field.NewPath("kubeConfigFile")
+	if c.KubeConfigFile != "" && !filepath.IsAbs(c.KubeConfigFile) {
+		return PluginFiles{}, fmt.Errorf("%s: %w", name, field.Invalid(p, c.KubeConfigFile, "must be an absolute file path"))
+	}
+	p = field.NewPath("staticManifestsDir")
+	if dir := c.StaticManifestsDir; dir != "" {
+		if !filepath.IsAbs(dir) {
+			return PluginFiles{}, fmt.Errorf("%s: %w", name, field.Invalid(p, dir, "must be an absolute file path"))
+		}
+		switch info, err := os.Stat(dir); {
+		case err != nil:
+			return PluginFiles{}, fmt.Errorf("%s: %w", name, field.Invalid(p, dir, fmt.Sprintf("unable to read: %v", err)))
+		case !info.IsDir():
+			return PluginFiles{}, fmt.Errorf("%s: %w", name, field.Invalid(p, dir, "must be a directory"))
+		}
+	}
+	return c.PluginFiles, nil
 }
 
 // podSecurityConfig is what holds where a namespace has no labels, and who is exempt.

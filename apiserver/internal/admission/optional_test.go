@@ -198,9 +198,8 @@ plugins:
 	}
 
 	for text, want := range map[string]string{
-		"kind: Pod":                           "not of apiserver.config.k8s.io/v1",
-		text + "- {name: ImagePolicyWebhook}": "not supported",
-		text + "colour: red":                  "unknown field",
+		"kind: Pod":          "not of apiserver.config.k8s.io/v1",
+		text + "colour: red": "unknown field",
 		"{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{name: PodSecurity, path: gone}]}": "no such file",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

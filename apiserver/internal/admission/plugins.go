@@ -93,6 +93,14 @@ func New(cfg Config, d Deps) (Chain, error) {
 	if err != nil {
 		return nil, err
 	}
+	limited, err := cfg.Files.limitedResources()
+	if err != nil {
+		return nil, err
+	}
+	images, err := cfg.Files.imagePolicy()
+	if err != nil {
+		return nil, err
+	}
 	ops := func(name string, ops ...Operation) operations { return operations{name, ops} }
 	table := []entry{
 		{false, &AlwaysAdmit{ops("AlwaysAdmit", Create, Update, Delete, Connect)}},
@@ -105,6 +113,7 @@ func New(cfg Config, d Deps) (Chain, error) {
 		{false, &NodeRestriction{ops("NodeRestriction", Create, Update, Delete), r, d.Authorizer}},
 		{true, &TaintNodes{ops("TaintNodesByCondition", Create)}},
 		{false, &AlwaysPullImages{ops("AlwaysPullImages", Create, Update)}},
+		{false, &ImagePolicy{operations: ops("ImagePolicyWebhook", Create, Update), cfg: images}},
 		{true, &PodSecurity{operations: ops("PodSecurity", Create, Update), namespace: r.Namespace, pods: r.Pods, now: d.Now, podSecurityConfig: security}},
 		{false, &PodNodeSelector{ops("PodNodeSelector", Create), r.Namespace, selectors}},
 		{true, &Priority{ops("Priority", Create, Update), r}},
@@ -128,9 +137,12 @@ func New(cfg Config, d Deps) (Chain, error) {
 	for _, p := range d.Extra {
 		table = append(table, entry{true, p})
 	}
-	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now)}, entry{false, &AlwaysDeny{ops("AlwaysDeny", Create, Update, Delete, Connect)}})
+	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now, limited)}, entry{false, &AlwaysDeny{ops("AlwaysDeny", Create, Update, Delete, Connect)}})
 	return choose(table, cfg)
 }
+
+// preparer is a plugin that needs something before it can run.
+type preparer interface{ Prepare() error }
 
 func choose(table []entry, cfg Config) (Chain, error) {
 	known := func(name string) bool {
@@ -149,9 +161,15 @@ func choose(table []entry, cfg Config) (Chain, error) {
 	var out Chain
 	for _, e := range table {
 		name := e.plugin.Name()
-		if slices.Contains(cfg.Enable, name) || e.on && !slices.Contains(cfg.Disable, name) {
-			out = append(out, e.plugin)
+		if !slices.Contains(cfg.Enable, name) && (!e.on || slices.Contains(cfg.Disable, name)) {
+			continue
 		}
+		if p, ok := e.plugin.(preparer); ok {
+			if err := p.Prepare(); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, e.plugin)
 	}
 	return out, nil
 }

@@ -22,10 +22,12 @@ import (
 // request goes on, so that two requests cannot both take the last of something.
 type Quota struct {
 	operations
-	r    *Readers
-	now  func() time.Time
-	turn [64]chan struct{} // one request at a time for the namespaces of a stripe
-	seed maphash.Seed
+	r   *Readers
+	now func() time.Time
+	// limited are the resources that nobody may use without a quota.
+	limited []limitedResource
+	turn    [64]chan struct{} // one request at a time for the namespaces of a stripe
+	seed    maphash.Seed
 
 	mu     sync.Mutex // guards latest
 	latest map[string]*corev1.ResourceQuota
@@ -37,8 +39,8 @@ const (
 	quotaLatestSize = 1000
 )
 
-func newQuota(o operations, r *Readers, now func() time.Time) *Quota {
-	q := &Quota{operations: o, r: r, now: now, seed: maphash.MakeSeed(), latest: map[string]*corev1.ResourceQuota{}}
+func newQuota(o operations, r *Readers, now func() time.Time, limited []limitedResource) *Quota {
+	q := &Quota{operations: o, r: r, now: now, limited: limited, seed: maphash.MakeSeed(), latest: map[string]*corev1.ResourceQuota{}}
 	for i := range q.turn {
 		q.turn[i] = make(chan struct{}, 1)
 	}
@@ -58,7 +60,7 @@ func (p *Quota) Validate(ctx context.Context, a *Attributes) error {
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("error resolving quota: %w", err))
 	}
-	if len(quotas) == 0 {
+	if len(quotas) == 0 && len(p.limited) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, quotaTimeout)
@@ -77,7 +79,7 @@ func (p *Quota) Validate(ctx context.Context, a *Attributes) error {
 func (p *Quota) charge(ctx context.Context, a *Attributes, u *usage, quotas []*corev1.ResourceQuota) error {
 	written := map[string]bool{}
 	for attempt := 0; ; attempt++ {
-		changed, err := plan(a, u, quotas)
+		changed, err := plan(a, u, quotas, p.limited)
 		if err != nil || a.DryRun {
 			return err
 		}
@@ -143,8 +145,9 @@ func revision(q *corev1.ResourceQuota) uint64 {
 }
 
 // plan decides: it returns the quotas with their new usage, or why the request exceeds one. It changes nothing.
-func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota) ([]*corev1.ResourceQuota, error) {
+func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota, limited []limitedResource) ([]*corev1.ResourceQuota, error) {
 	var relevant []*corev1.ResourceQuota
+	var covered []corev1.ResourceName
 	for _, q := range quotas {
 		names := u.counted(q.Status.Hard)
 		if len(names) == 0 || !u.inScope(q, a.Object) {
@@ -159,8 +162,9 @@ func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota) ([]*corev1.Re
 			}
 		}
 		relevant = append(relevant, q)
+		covered = append(covered, names...)
 	}
-	if len(relevant) == 0 {
+	if len(relevant) == 0 && len(limited) == 0 {
 		return nil, nil
 	}
 	used := u.of(a.Object)
@@ -173,13 +177,27 @@ func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota) ([]*corev1.Re
 	if len(negative) > 0 {
 		return nil, forbid(a, "quota usage is negative for resource(s): %s", joinNames(negative))
 	}
-	var changed []*corev1.ResourceQuota
-	for _, q := range relevant {
-		delta := used
+	grown := used
+	if a.Operation == Update && existed(a) {
+		grown = subtract(used, u.of(a.OldObject))
+	}
+	deltas, some := make([]corev1.ResourceList, len(relevant)), len(relevant) == 0 && anything(grown)
+	for i, q := range relevant {
+		deltas[i] = used
 		if a.Operation == Update && existed(a) && u.inScope(q, a.OldObject) {
-			delta = subtract(used, u.of(a.OldObject))
+			deltas[i] = grown
 		}
-		next, err := take(a, q, mask(delta, q.Status.Hard))
+		some = some || anything(deltas[i])
+	}
+	if !some {
+		return nil, nil
+	}
+	if err := uncovered(a, u, used, limited, covered, quotas); err != nil {
+		return nil, err
+	}
+	var changed []*corev1.ResourceQuota
+	for i, q := range relevant {
+		next, err := take(a, q, mask(deltas[i], q.Status.Hard))
 		if err != nil {
 			return nil, err
 		}
@@ -188,6 +206,15 @@ func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota) ([]*corev1.Re
 		}
 	}
 	return changed, nil
+}
+
+func anything(l corev1.ResourceList) bool {
+	for _, v := range l {
+		if !v.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // existed says whether an update is one, and not a create through the same verb.

@@ -45,6 +45,15 @@ func (u *usage) constraints(required []corev1.ResourceName, o runtime.Object) er
 
 // inScope says whether all the scopes of a quota hold for the object.
 func (u *usage) inScope(q *corev1.ResourceQuota, o runtime.Object) bool {
+	for _, s := range scopesOf(q) {
+		if u.scope == nil || !u.scope(s, o) {
+			return false
+		}
+	}
+	return true
+}
+
+func scopesOf(q *corev1.ResourceQuota) []corev1.ScopedResourceSelectorRequirement {
 	var all []corev1.ScopedResourceSelectorRequirement
 	for _, s := range q.Spec.Scopes {
 		all = append(all, corev1.ScopedResourceSelectorRequirement{ScopeName: s, Operator: corev1.ScopeSelectorOpExists})
@@ -52,12 +61,7 @@ func (u *usage) inScope(q *corev1.ResourceQuota, o runtime.Object) bool {
 	if q.Spec.ScopeSelector != nil {
 		all = append(all, q.Spec.ScopeSelector.MatchExpressions...)
 	}
-	for _, s := range all {
-		if u.scope == nil || !u.scope(s, o) {
-			return false
-		}
-	}
-	return true
+	return all
 }
 
 // usageOf returns how the request counts, or nil if it does not.

@@ -56,6 +56,7 @@ import (
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/server"
+	"flagship/apiserver/internal/static"
 	"flagship/apiserver/internal/store"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/webhook"
@@ -105,6 +106,8 @@ type apiserver struct {
 	audit *audit.Audit
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
+	// manifests are the folders of admission's files.
+	manifests []*static.Dir
 	// fairness decides which requests are served, nil where they are bounded by number.
 	fairness *fairness.Controller
 	checks   *serving.Checks
@@ -160,6 +163,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if cfg.Etcd.CompactionInterval > 0 {
 		parts = append(parts, process.Part{Name: "compaction", Run: func(ctx context.Context) error { return s.store.Compact(ctx, cfg.Etcd.CompactionInterval) }})
+	}
+	for _, d := range s.manifests {
+		parts = append(parts, process.Part{Name: "admission manifests", Run: d.Run})
 	}
 	if s.fairness != nil {
 		parts = append(parts, process.Part{Name: "priority and fairness", Run: s.fairness.Run})
@@ -261,7 +267,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		return nil, err
 	}
 	services := &resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()}
-	hooks := hook.New(services)
+	hooks := hook.New(services, nil)
 	if s.remote, err = s.aggregator(services); err != nil {
 		return nil, err
 	}
@@ -277,13 +283,15 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--admission-control-config-file %s: %w", s.cfg.AdmissionConfig, err)
 	}
+	extra, err := s.configured(files, services, asked, ruled)
+	if err != nil {
+		return nil, fmt.Errorf("--admission-control-config-file %s: %w", s.cfg.AdmissionConfig, err)
+	}
 	lazy.chain, err = admission.New(admission.Config{
 		Files: files, Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
 	}, admission.Deps{
-		Readers: readers, Authorizer: authorizer, Extra: []admission.Plugin{
-			policy.NewMutating(ruled), webhook.NewMutating(asked), policy.NewValidating(ruled), webhook.NewValidating(asked),
-		}, CreateNamespace: func(ctx context.Context, ns *corev1.Namespace) error { return s.local.Create(ctx, ns) }, ResourceOf: s.api.ResourceOf,
+		Readers: readers, Authorizer: authorizer, Extra: extra, CreateNamespace: func(ctx context.Context, ns *corev1.Namespace) error { return s.local.Create(ctx, ns) }, ResourceOf: s.api.ResourceOf,
 		QOS: resource.QOS, Now: time.Now, Suffix: utilrand.String,
 	})
 	if err != nil {
@@ -452,8 +460,8 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	s.checks.Register(mux)
 	serving.Pages{Component: name, Registry: s.registry, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling}.Register(mux)
 	if id.discovery != nil {
-		mux.Handle("/.well-known/openid-configuration", static("application/json", id.discovery.Configuration))
-		mux.Handle("/openid/v1/jwks", static("application/jwk-set+json", id.discovery.JWKS))
+		mux.Handle("/.well-known/openid-configuration", fixed("application/json", id.discovery.Configuration))
+		mux.Handle("/openid/v1/jwks", fixed("application/jwk-set+json", id.discovery.JWKS))
 	}
 	gs := grpc.NewServer()
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
@@ -483,7 +491,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 		return nil, err
 	}
 	chain := &server.Chain{
-		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Metrics: server.NewMetrics(s.registry), Audit: s.audit,
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
 	}
 	srv := server.New(server.Config{
@@ -547,7 +555,7 @@ func minVersion(text string) uint16 {
 	return tls.VersionTLS12
 }
 
-func static(contentType string, body []byte) http.Handler {
+func fixed(contentType string, body []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
 		w.Header().Set("Cache-Control", "public, max-age=3600")

@@ -144,8 +144,8 @@ func (e *Event) Wants(level auditv1.Level) bool {
 	return e != nil && slices.Index(levels, e.rule.Level) >= slices.Index(levels, level)
 }
 
-// Impersonated notes as whom a user acts.
-func (e *Event) Impersonated(u *authn.Identity) {
+// Impersonated notes as whom a user acts, and by which verb that is allowed, empty for the one that allows it for all requests.
+func (e *Event) Impersonated(u *authn.Identity, constraint string) {
 	if e == nil {
 		return
 	}
@@ -153,6 +153,9 @@ func (e *Event) Impersonated(u *authn.Identity) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ev.ImpersonatedUser = &info
+	if constraint != "" {
+		e.ev.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: constraint}
+	}
 }
 
 // RequestObject notes the object that a client sent.

@@ -18,6 +18,8 @@ const (
 	AllUnauthenticated   = "system:unauthenticated"
 	PrivilegedGroup      = "system:masters"
 	APIServerUser        = "system:apiserver"
+	NodesGroup           = "system:nodes"
+	nodeUserPrefix       = "system:node:"
 	serviceAccountPrefix = "system:serviceaccount:"
 	serviceAccountsGroup = "system:serviceaccounts"
 )

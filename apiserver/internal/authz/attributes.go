@@ -136,9 +136,12 @@ func ForbiddenMessage(a Attributes) string {
 	return fmt.Sprintf("User %q cannot %s resource %q in API group %q at the cluster scope", name, a.Verb, resource, a.APIGroup)
 }
 
+// plain keeps markup of clients out of what they are told.
+var plain = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
 // Forbidden is the 403 Status of a request that was not allowed.
 func Forbidden(a Attributes, reason string) *apierrors.StatusError {
-	msg := ForbiddenMessage(a)
+	msg := plain.Replace(ForbiddenMessage(a))
 	if reason != "" {
 		msg += ": " + reason
 	}

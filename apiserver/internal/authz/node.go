@@ -13,16 +13,13 @@ import (
 	"flagship/apiserver/internal/authn"
 )
 
-const (
-	nodesGroup     = "system:nodes"
-	nodeUserPrefix = "system:node:"
-)
+const nodeUserPrefix = "system:node:"
 
 // NodeName returns the node that a user is; ok is false for a user that is none. The name is empty for a member of
 // system:nodes whose user name does not tell it.
 func NodeName(user *authn.Identity) (name string, ok bool) {
 	name, ok = strings.CutPrefix(user.Name, nodeUserPrefix)
-	if !ok || !user.InGroup(nodesGroup) {
+	if !ok || !user.InGroup(authn.NodesGroup) {
 		return "", false
 	}
 	return name, true

@@ -49,15 +49,16 @@ const maxAnswer = 16 << 20
 
 // Caller calls webhooks. It is safe for concurrent use.
 type Caller struct {
-	resolver Resolver
+	resolver    Resolver
+	credentials *Credentials
 
 	mu      sync.Mutex // guards what follows
 	clients map[string]*http.Client
 }
 
-// New returns a caller without connections.
-func New(resolver Resolver) *Caller {
-	return &Caller{resolver: resolver, clients: map[string]*http.Client{}}
+// New returns a caller without connections, who shows the credentials, nil for none.
+func New(resolver Resolver, credentials *Credentials) *Caller {
+	return &Caller{resolver: resolver, credentials: credentials, clients: map[string]*http.Client{}}
 }
 
 // address is the URL to post to, and the server's name where it is a service.
@@ -79,11 +80,19 @@ func (t *Target) address() (string, string, error) {
 	return u.String(), name, nil
 }
 
-func (c *Caller) client(t *Target, serverName string) (*http.Client, error) {
+func (c *Caller) client(t *Target, address, serverName string) (*http.Client, error) {
 	sum := sha256.Sum256(t.CABundle)
 	key := serverName + "\x00" + string(sum[:])
 	if t.Service != nil {
 		key += "\x00" + strconv.Itoa(int(t.Service.Port))
+	}
+	host := ""
+	if c.credentials != nil {
+		var err error
+		if host, err = hostOf(address); err != nil {
+			return nil, err
+		}
+		key += "\x00" + host
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,7 +130,11 @@ func (c *Caller) client(t *Target, serverName string) (*http.Client, error) {
 			break
 		}
 	}
-	out := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	trip, err := c.credentials.wrap(host, transport)
+	if err != nil {
+		return nil, err
+	}
+	out := &http.Client{Transport: trip, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	c.clients[key] = out
 	return out, nil
 }
@@ -133,7 +146,7 @@ func (c *Caller) Call(ctx context.Context, t Target, in, out any) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.client(&t, name)
+	client, err := c.client(&t, address, name)
 	if err != nil {
 		return err
 	}

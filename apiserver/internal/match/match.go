@@ -64,7 +64,7 @@ func SelectorOf(s *metav1.LabelSelector) (labels.Selector, error) {
 }
 
 // Exempt is whether a request changes the configuration of admission itself,
-// which nothing may keep anybody from putting right.
+// which nothing that the API has may keep anybody from putting right.
 func Exempt(a *admission.Attributes) bool {
 	if a.Kind.Group != "admissionregistration.k8s.io" {
 		return false
@@ -73,6 +73,21 @@ func Exempt(a *admission.Attributes) bool {
 		"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 		"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",
 	}, a.Kind.Kind)
+}
+
+// InForce are those of a list that hold for a request. What changes the configuration of admission itself is seen by those alone that are static: of files,
+// which the request cannot change.
+func InForce[T any](list []T, a *admission.Attributes, static func(T) bool) []T {
+	if !Exempt(a) {
+		return list
+	}
+	var out []T
+	for _, t := range list {
+		if static(t) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // Match says whether a selection is about a request, and how it sees it.

@@ -57,7 +57,7 @@ func (m *Mutating) load() ([]*mutating, error) {
 	bindings := map[string][]*binding{}
 	if err := m.deps.API.Each(m.source.bindings, "", func(obj runtime.Object) bool {
 		if b, ok := obj.(*admissionregistrationv1.MutatingAdmissionPolicyBinding); ok {
-			bindings[b.Spec.PolicyName] = append(bindings[b.Spec.PolicyName], newBinding(b.Name, b.Spec.MatchResources, b.Spec.ParamRef))
+			bindings[key(b, b.Spec.PolicyName)] = append(bindings[key(b, b.Spec.PolicyName)], newBinding(b.Name, b.Spec.MatchResources, b.Spec.ParamRef))
 		}
 		return true
 	}); err != nil {
@@ -65,17 +65,18 @@ func (m *Mutating) load() ([]*mutating, error) {
 	}
 	var out []*mutating
 	err := m.deps.API.Each(m.source.policies, "", func(obj runtime.Object) bool {
-		if p, ok := obj.(*admissionregistrationv1.MutatingAdmissionPolicy); ok && len(bindings[p.Name]) > 0 {
+		if p, ok := obj.(*admissionregistrationv1.MutatingAdmissionPolicy); ok && len(bindings[key(p, p.Name)]) > 0 {
 			n := &mutating{
 				policy: newPolicy(p.Name, p.Spec.MatchConstraints, p.Spec.FailurePolicy), mutations: p.Spec.Mutations,
 				reinvoke: p.Spec.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy,
 			}
-			n.paramKind, n.policy.conditions, n.variables, n.bindings = p.Spec.ParamKind, p.Spec.MatchConditions, p.Spec.Variables, bindings[p.Name]
+			n.paramKind, n.policy.conditions, n.variables, n.bindings = p.Spec.ParamKind, p.Spec.MatchConditions, p.Spec.Variables, bindings[key(p, p.Name)]
+			n.static = static(p)
 			out = append(out, n)
 		}
 		return true
 	})
-	byName(out, func(p *mutating) string { return p.name })
+	byName(out, func(p *mutating) string { return p.key() })
 	return out, err
 }
 
@@ -133,7 +134,8 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attributes) error {
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if len(policies) == 0 || match.Exempt(a) {
+	policies = match.InForce(policies, a, func(p *mutating) bool { return p.static })
+	if len(policies) == 0 {
 		return nil
 	}
 	if a.Reinvocation.State == nil {

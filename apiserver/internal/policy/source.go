@@ -55,7 +55,9 @@ type binding struct {
 
 // policy is what the two kinds of policy have in common.
 type policy struct {
-	name       string
+	name string
+	// static ones are of a file.
+	static     bool
 	selection  match.Selection
 	ignore     bool // failurePolicy
 	paramKind  *admissionregistrationv1.ParamKind
@@ -123,6 +125,24 @@ func (s *source[T]) list(api API) ([]T, error) {
 	}
 	s.loaded, s.at1, s.at2, s.everLoaded = out, at1, at2, true
 	return out, nil
+}
+
+// static says whether an object is of a file, and not of the API: it has no UID then.
+func static(o metav1.Object) bool { return o.GetUID() == "" }
+
+// key tells the policies of files, which come first, from those of the API, since no binding of one is of the other.
+func key(o metav1.Object, policy string) string {
+	if static(o) {
+		return "0/" + policy
+	}
+	return "1/" + policy
+}
+
+func (p *policy) key() string {
+	if p.static {
+		return "0/" + p.name
+	}
+	return "1/" + p.name
 }
 
 // byName orders policies and bindings alike.

@@ -64,7 +64,7 @@ func (v *Validating) load() ([]*validating, error) {
 		if b, ok := obj.(*admissionregistrationv1.ValidatingAdmissionPolicyBinding); ok {
 			n := newBinding(b.Name, b.Spec.MatchResources, b.Spec.ParamRef)
 			n.actions = b.Spec.ValidationActions
-			bindings[b.Spec.PolicyName] = append(bindings[b.Spec.PolicyName], n)
+			bindings[key(b, b.Spec.PolicyName)] = append(bindings[key(b, b.Spec.PolicyName)], n)
 		}
 		return true
 	}); err != nil {
@@ -72,14 +72,15 @@ func (v *Validating) load() ([]*validating, error) {
 	}
 	var out []*validating
 	err := v.deps.API.Each(v.source.policies, "", func(obj runtime.Object) bool {
-		if p, ok := obj.(*admissionregistrationv1.ValidatingAdmissionPolicy); ok && len(bindings[p.Name]) > 0 {
+		if p, ok := obj.(*admissionregistrationv1.ValidatingAdmissionPolicy); ok && len(bindings[key(p, p.Name)]) > 0 {
 			n := &validating{policy: newPolicy(p.Name, p.Spec.MatchConstraints, p.Spec.FailurePolicy), validations: p.Spec.Validations, annotations: p.Spec.AuditAnnotations}
-			n.paramKind, n.policy.conditions, n.variables, n.bindings = p.Spec.ParamKind, p.Spec.MatchConditions, p.Spec.Variables, bindings[p.Name]
+			n.paramKind, n.policy.conditions, n.variables, n.bindings = p.Spec.ParamKind, p.Spec.MatchConditions, p.Spec.Variables, bindings[key(p, p.Name)]
+			n.static = static(p)
 			out = append(out, n)
 		}
 		return true
 	})
-	byName(out, func(p *validating) string { return p.name })
+	byName(out, func(p *validating) string { return p.key() })
 	return out, err
 }
 
@@ -142,7 +143,8 @@ func (v *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if len(policies) == 0 || match.Exempt(a) {
+	policies = match.InForce(policies, a, func(p *validating) bool { return p.static })
+	if len(policies) == 0 {
 		return nil
 	}
 	out := &verdict{audit: map[string][]string{}}

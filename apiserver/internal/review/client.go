@@ -49,6 +49,13 @@ func NewClient(path string, timeout time.Duration) (*Client, error) {
 	return &Client{server: server, backoff: wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 5}}, nil
 }
 
+// Backoff returns the client with another time until its first retry, half a second without it.
+func (c *Client) Backoff(first time.Duration) *Client {
+	out := *c
+	out.backoff.Duration = first
+	return &out
+}
+
 // Post asks until there is an answer, or an error that does not pass. each is told of every attempt; it may be nil.
 func (c *Client) Post(ctx context.Context, in, out any, want metav1.TypeMeta, each func(status int, took time.Duration, err error)) error {
 	body, err := json.Marshal(in)

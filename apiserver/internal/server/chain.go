@@ -28,6 +28,7 @@ type Chain struct {
 	Log           *zap.Logger
 	Authenticator authn.Authenticator
 	Authorizer    authz.Authorizer
+	Impersonator  *authz.Impersonator
 	Metrics       *Metrics
 	// Audit tells of requests, nil for not at all.
 	Audit          *audit.Audit
@@ -152,35 +153,24 @@ func (c *Chain) authenticate(next http.Handler) http.Handler {
 	})
 }
 
-// impersonate lets a user act as another whom RBAC allows it to be.
+// impersonate lets a user act as another whom they may be.
 func (c *Chain) impersonate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		as, asked, err := authn.Impersonate(r.Header)
-		if err != nil {
-			rest.WriteError(w, r, apierrors.NewBadRequest(err.Error()))
-			return
-		}
-		if as == nil {
+		want, err := authn.Impersonate(r.Header)
+		if err != nil || want == nil {
+			if err != nil {
+				rest.WriteError(w, r, err)
+				return
+			}
 			next.ServeHTTP(w, r)
 			return
 		}
-		user := rest.UserFrom(r.Context())
-		for _, q := range asked {
-			a := authz.Attributes{
-				User: user, Verb: "impersonate", ResourceRequest: true, APIGroup: q.APIGroup, APIVersion: q.APIVersion,
-				Resource: q.Resource, Subresource: q.Subresource, Namespace: q.Namespace, Name: q.Name,
-			}
-			d, reason, err := c.Authorizer.Authorize(r.Context(), a)
-			if d != authz.Allow {
-				if err != nil {
-					c.Log.Debug("cannot authorize an impersonation", zap.Error(err))
-				}
-				rest.WriteError(w, r, authz.Forbidden(a, reason))
-				return
-			}
+		as, constraint, err := c.Impersonator.As(r.Context(), want, attributes(r))
+		if err != nil {
+			rest.WriteError(w, r, err)
+			return
 		}
-		audit.From(r.Context()).Impersonated(as)
-		authn.ClearImpersonation(r.Header)
+		audit.From(r.Context()).Impersonated(as, constraint)
 		next.ServeHTTP(w, r.WithContext(rest.WithUser(r.Context(), as)))
 	})
 }

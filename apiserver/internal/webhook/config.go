@@ -45,21 +45,25 @@ type Deps struct {
 // webhook is one webhook of a configuration, ready to be called.
 type webhook struct {
 	name, configuration string
-	target              hook.Target
-	selection           match.Selection
-	ignore              bool // failurePolicy
-	quiet               bool // no side effects, at least on a dry run
-	timeout             time.Duration
-	version             string // of the AdmissionReview, empty where none is known
-	reinvoke            bool
-	conditions          []condition
-	err                 error // why it cannot be called
+	// static ones are of a file: their configuration has no UID.
+	static     bool
+	target     hook.Target
+	selection  match.Selection
+	ignore     bool // failurePolicy
+	quiet      bool // no side effects, at least on a dry run
+	timeout    time.Duration
+	version    string // of the AdmissionReview, empty where none is known
+	reinvoke   bool
+	conditions []condition
+	err        error // why it cannot be called
 }
 
 type condition struct {
 	name    string
 	program *expression.Program
 }
+
+func (w *webhook) isStatic() bool { return w.static }
 
 // uid names a webhook in a request's second round.
 func (w *webhook) uid() string { return w.configuration + "/" + w.name }
@@ -74,7 +78,7 @@ type source struct {
 	webhooks []*webhook
 }
 
-// list returns the webhooks in the order of their configurations' names.
+// list returns the webhooks in the order of their configurations' names, those of files first.
 func (s *source) list() ([]*webhook, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,6 +94,7 @@ func (s *source) list() ([]*webhook, error) {
 				h := &c.Webhooks[i]
 				w := s.compile(c.Name, h.Name, &h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions)
 				w.selectors(h.NamespaceSelector, h.ObjectSelector)
+				w.static = c.UID == ""
 				w.reinvoke = h.ReinvocationPolicy != nil && *h.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy
 				out = append(out, w)
 			}
@@ -98,6 +103,7 @@ func (s *source) list() ([]*webhook, error) {
 				h := &c.Webhooks[i]
 				w := s.compile(c.Name, h.Name, &h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions)
 				w.selectors(h.NamespaceSelector, h.ObjectSelector)
+				w.static = c.UID == ""
 				out = append(out, w)
 			}
 		}
@@ -106,7 +112,12 @@ func (s *source) list() ([]*webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.gvr.Resource, err)
 	}
-	slices.SortStableFunc(out, func(a, b *webhook) int { return strings.Compare(a.configuration, b.configuration) })
+	slices.SortStableFunc(out, func(a, b *webhook) int {
+		if a.static != b.static {
+			return map[bool]int{true: -1, false: 1}[a.static]
+		}
+		return strings.Compare(a.configuration, b.configuration)
+	})
 	s.webhooks, s.at = out, at
 	return out, nil
 }

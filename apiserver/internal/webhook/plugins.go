@@ -76,7 +76,8 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attributes) error {
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if len(hooks) == 0 || match.Exempt(a) {
+	hooks = match.InForce(hooks, a, (*webhook).isStatic)
+	if len(hooks) == 0 {
 		return nil
 	}
 	if a.Reinvocation.State == nil {
@@ -232,7 +233,8 @@ func (v *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	if len(hooks) == 0 || match.Exempt(a) {
+	hooks = match.InForce(hooks, a, (*webhook).isStatic)
+	if len(hooks) == 0 {
 		return nil
 	}
 	var calls []*call
