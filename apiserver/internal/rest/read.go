@@ -101,8 +101,7 @@ func (a *API) writeEntry(w http.ResponseWriter, q *request, code int, e *watchca
 		body = append(body, '\n')
 	}
 	writeWarnings(w, q.warnings)
-	respond(w, q.form, code, body)
-	return nil
+	return answer(w, q.http, q.form, code, body)
 }
 
 // listOptions are the query of a list.
@@ -397,10 +396,10 @@ func (a *API) writeList(w http.ResponseWriter, q *request, entries []*watchcache
 				return err
 			}
 		}
-		respond(w, f, http.StatusOK, body)
-		return nil
+		return answer(w, q.http, f, http.StatusOK, body)
 	}
-	return wire.WriteJSONList(stream(w, f), apiVersion, kind, meta, len(entries), appendItem)
+	out := newStream(w, q.http, f, http.StatusOK)
+	return out.finish(wire.WriteJSONList(out, apiVersion, kind, meta, len(entries), appendItem))
 }
 
 func (a *API) writeProtoList(w http.ResponseWriter, q *request, apiVersion, kind string, entries []*watchcache.Entry, meta wire.ListMeta, item form) error {
@@ -424,14 +423,8 @@ func (a *API) writeProtoList(w http.ResponseWriter, q *request, apiVersion, kind
 		}
 		raws = func(i int) ([]byte, string) { return bodies[i], "" }
 	}
-	return wire.WriteProtoList(stream(w, q.form), apiVersion, kind, meta, len(entries), raws)
-}
-
-// stream begins a body of unknown length.
-func stream(w http.ResponseWriter, f form) http.ResponseWriter {
-	w.Header().Set("Content-Type", f.contentType())
-	w.Header().Set("Cache-Control", "no-cache, private")
-	return w
+	out := newStream(w, q.http, q.form, http.StatusOK)
+	return out.finish(wire.WriteProtoList(out, apiVersion, kind, meta, len(entries), raws))
 }
 
 type buffer struct{ data []byte }

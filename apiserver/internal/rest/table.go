@@ -101,12 +101,10 @@ func (a *API) writeTable(w http.ResponseWriter, q *request, code int, entries []
 		if err := t.write(b, rows); err != nil {
 			return err
 		}
-		respond(w, form{media: mediaJSON, pretty: true}, code, b.data)
-		return nil
+		return answer(w, q.http, form{media: mediaJSON, pretty: true}, code, b.data)
 	}
-	out := stream(w, form{media: mediaJSON})
-	out.WriteHeader(code)
-	return t.write(out, rows)
+	out := newStream(w, q.http, form{media: mediaJSON}, code)
+	return out.finish(t.write(out, rows))
 }
 
 // tableJSON renders objects as a table, without a newline.
