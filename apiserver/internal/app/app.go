@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -86,10 +87,12 @@ type apiserver struct {
 	start  time.Time
 	scheme *runtime.Scheme
 	kinds  []*resource.Kind
-	store  *store.Store
-	hub    *watchcache.Hub
-	api    *rest.API
-	local  *local
+	// off are the built-in resources that are not served.
+	off   map[schema.GroupVersionResource]bool
+	store *store.Store
+	hub   *watchcache.Hub
+	api   *rest.API
+	local *local
 	// custom serves custom resources.
 	custom *extend.Definitions
 	disc   *discovery.Discovery
@@ -114,7 +117,7 @@ type apiserver struct {
 	registry *prometheus.Registry
 	// decisions are admission's refusals.
 	decisions *decision.Log
-	stopping  chan struct{}
+	phases    server.Phases
 	ready     chan struct{}
 	// bootstrapped is set once the cluster's first objects are there.
 	bootstrapped atomic.Bool
@@ -135,12 +138,26 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	defer closeStore()
 	s := &apiserver{
 		cfg: cfg, set: set, log: log, start: time.Now(), rbac: &authz.RBAC{}, graph: &authz.Graph{},
-		checks: serving.NewChecks(), registry: metrics.NewRegistry(name), decisions: decision.NewLog(name, decisions), stopping: make(chan struct{}), ready: make(chan struct{}),
+		checks: serving.NewChecks(), registry: metrics.NewRegistry(name), decisions: decision.NewLog(name, decisions), phases: server.NewPhases(), ready: make(chan struct{}),
 	}
 	if s.scheme, err = resource.NewScheme(); err != nil {
 		return err
 	}
-	s.kinds = resource.Kinds()
+	missing, err := cfg.Surface.Check(resource.Kinds())
+	if err != nil {
+		return fmt.Errorf("--runtime-config: %w", err)
+	}
+	if len(missing) > 0 {
+		log.Warn("resources are asked for that this version does not have", zap.Strings("runtimeConfig", missing))
+	}
+	s.off = map[schema.GroupVersionResource]bool{}
+	for _, k := range resource.Kinds() {
+		if cfg.Surface.Serves(k.GVR(), k.Kind) {
+			s.kinds = append(s.kinds, k)
+		} else {
+			s.off[k.GVR()] = true
+		}
+	}
 	transformer, encryption, err := s.transformer(ctx)
 	if err != nil {
 		return err
@@ -169,6 +186,12 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if s.fairness != nil {
 		parts = append(parts, process.Part{Name: "priority and fairness", Run: s.fairness.Run})
+	}
+	if cfg.EnableProfiling && cfg.ContentionProfiling {
+		goruntime.SetBlockProfileRate(1)
+	}
+	if cfg.EnableProfiling && cfg.DebugSocket != "" {
+		parts = append(parts, process.Part{Name: "debug socket", Run: func(ctx context.Context) error { return serving.DebugSocket(ctx, cfg.DebugSocket) }})
 	}
 	if s.audit != nil {
 		// It ends after the port, whose last requests it still tells of.
@@ -250,11 +273,12 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		})
 	s.api, err = rest.New(rest.Config{
 		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
+		Off: s.off,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
 		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer}, Hooks: hooks{s.allocator, authorizer, s.local.namespace},
 		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
-		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.stopping,
+		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.phases.Draining,
 	})
 	if err != nil {
 		return nil, err
@@ -458,7 +482,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}
 	mux := http.NewServeMux()
 	s.checks.Register(mux)
-	serving.Pages{Component: name, Registry: s.registry, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling}.Register(mux)
+	serving.Pages{Component: name, Registry: s.registry, Options: s.set, Start: s.start, Profiling: s.cfg.EnableProfiling, Version: &s.cfg.Version}.Register(mux)
 	if id.discovery != nil {
 		mux.Handle("/.well-known/openid-configuration", fixed("application/json", id.discovery.Configuration))
 		mux.Handle("/openid/v1/jwks", fixed("application/jwk-set+json", id.discovery.JWKS))
@@ -490,14 +514,16 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	if s.audit, err = audit.New(&s.cfg.Audit, s.registry, s.shown, s.log.Named("audit")); err != nil {
 		return nil, err
 	}
+	drain := server.NewDrain(s.phases.Draining, s.cfg.ShutdownRetryAfter)
 	chain := &server.Chain{
 		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
+		Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
 	}
 	srv := server.New(server.Config{
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,
-		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay,
-	}, chain.Wrap(dispatch), s.stopping, s.log)
+		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay, Finish: s.cfg.RequestTimeout, Drain: drain,
+	}, chain.Wrap(dispatch), s.phases, s.log)
 	s.addChecks(srv)
 	return srv, nil
 }
@@ -592,5 +618,14 @@ func (s *apiserver) certificate() (func(*tls.ClientHelloInfo) (*tls.Certificate,
 	if err != nil {
 		return nil, err
 	}
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() }, nil
+	names, err := serving.NewNames(s.cfg.ServerNames)
+	if err != nil {
+		return nil, err
+	}
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if cert := names.Get(hello); cert != nil {
+			return cert, nil
+		}
+		return pair.Get()
+	}, nil
 }

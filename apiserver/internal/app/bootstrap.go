@@ -77,6 +77,9 @@ func (b *bootstrapper) once(ctx context.Context) error {
 
 // ensure creates an object that is not there.
 func (b *bootstrapper) ensure(ctx context.Context, obj runtime.Object) error {
+	if _, _, err := b.l.of(obj); errors.Is(err, errNotServed) {
+		return nil // it is turned off
+	}
 	probe := obj.DeepCopyObject()
 	err := b.l.Get(ctx, probe)
 	if apierrors.IsNotFound(err) {
@@ -177,6 +180,10 @@ func (b *bootstrapper) keep(ctx context.Context) error {
 	for {
 		if err := b.kubernetesService(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("cannot look after the kubernetes service", zap.Error(err))
+		}
+		// The files may have changed, or somebody the object.
+		if err := b.authenticationInfo(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("cannot look after the client CAs", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

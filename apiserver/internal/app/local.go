@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -125,10 +126,12 @@ func (l *local) of(obj runtime.Object) (gvr schema.GroupVersionResource, m metav
 	}
 	gvr, ok = l.kinds[gvks[0]]
 	if !ok {
-		return gvr, nil, fmt.Errorf("%s is not served", gvks[0])
+		return gvr, nil, fmt.Errorf("%s: %w", gvks[0], errNotServed)
 	}
 	return gvr, m, nil
 }
+
+var errNotServed = errors.New("it is not served")
 
 // Get fills into, which has a namespace and a name.
 func (l *local) Get(ctx context.Context, into runtime.Object) error {

@@ -13,15 +13,18 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	apiversion "k8s.io/apimachinery/pkg/version"
 
 	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authzconfig"
 	"flagship/apiserver/internal/oidc"
+	"flagship/apiserver/internal/resource"
 	"flagship/internal/logging"
 	"flagship/internal/options"
 )
@@ -91,10 +94,27 @@ type Config struct {
 	MaxInFlight       int
 	MaxMutating       int
 	// Fairness serves requests by priority and fairness.
-	Fairness        bool
-	ShutdownDelay   time.Duration
-	EnableProfiling bool
-	MaxHTTP2Streams int
+	Fairness      bool
+	ShutdownDelay time.Duration
+	// ShutdownRetryAfter answers new requests of a shutdown with 429 until those in flight are over.
+	ShutdownRetryAfter bool
+	// CORS are the origins whose pages may call the API, as regular expressions, and Origins the same, compiled.
+	CORS            []string
+	Origins         []*regexp.Regexp
+	StrictTransport []string
+	GoawayChance    float64
+	// ServerNames are certificates for names that clients ask for.
+	ServerNames []string
+	// ContentionProfiling profiles blocking; DebugSocket is a path at which the profiles are served without authentication.
+	ContentionProfiling bool
+	DebugSocket         string
+	EnableProfiling     bool
+	// Surface is which resources are served; EmulatedVersion and MinCompatibility are [kube=]MAJOR.MINOR, and Version is what follows from them.
+	Surface          resource.Surface
+	EmulatedVersion  []string
+	MinCompatibility []string
+	Version          apiversion.Info
+	MaxHTTP2Streams  int
 }
 
 // TokenWebhook is the server outside that recognizes tokens.
@@ -195,6 +215,9 @@ func (c *Config) validate() error {
 		return errors.New("authentication-config file and oidc-* flags are mutually exclusive")
 	}
 	var err error
+	if c.Version, c.Surface.Emulated, err = c.effective(); err != nil {
+		return err
+	}
 	if c.ServiceRanges, err = parseRanges(c.ServiceIPRange); err != nil {
 		return err
 	}
@@ -210,6 +233,8 @@ func (c *Config) validate() error {
 		return errors.New("--event-ttl: must be greater than zero")
 	case c.RequestTimeout <= 0:
 		return errors.New("--request-timeout: must be greater than zero")
+	case c.GoawayChance < 0 || c.GoawayChance > 0.02:
+		return errors.New("--goaway-chance can not be less than 0 or greater than 0.02")
 	case c.MinRequestTimeout <= 0:
 		return errors.New("--min-request-timeout: must be greater than zero")
 	case len(c.ServiceAccount.Issuers) == 0:
@@ -218,6 +243,9 @@ func (c *Config) validate() error {
 		return errors.New("--service-account-signing-key-file: is required")
 	case len(c.Etcd.Servers) == 0 && (c.Etcd.ServerCert == "" || c.Etcd.ServerKey == "" || c.Etcd.ServerCA == "") && strings.HasPrefix(c.Etcd.ClientURL, "https:"):
 		return errors.New("--etcd-servers: give an etcd cluster, or --etcd-server-cert-file, --etcd-server-key-file and --etcd-server-ca-file for the embedded server")
+	}
+	if err := c.validateHeaders(); err != nil {
+		return err
 	}
 	if c.AdvertiseAddress == nil {
 		c.AdvertiseAddress = c.BindAddress
@@ -281,3 +309,25 @@ func hostAddress() (net.IP, error) {
 
 // CertFile is where a self-signed serving certificate is kept.
 func (c *Config) CertFile(name string) string { return filepath.Join(c.CertDir, name) }
+
+// validateHeaders checks what browsers are told.
+func (c *Config) validateHeaders() error {
+	for _, d := range c.StrictTransport {
+		key, _, hasValue := strings.Cut(d, "=")
+		if d != "includeSubDomains" && d != "preload" && (key != "max-age" || !hasValue) {
+			return errors.New("--strict-transport-security-directives invalid, allowed values: max-age=expireTime, includeSubDomains, preload. see https://tools.ietf.org/html/rfc6797#section-6.1 for more information")
+		}
+	}
+	for _, text := range c.CORS {
+		x, err := regexp.Compile(text)
+		if err != nil {
+			return fmt.Errorf("--cors-allowed-origins has an invalid regular expression: %w", err)
+		}
+		// One that any host could match a part of would let in all, CVE-2022-1996.
+		if !(strings.Contains(text, "^") || strings.Contains(text, "//")) || !(strings.Contains(text, "$") || strings.Contains(text, ":")) {
+			return errors.New("--cors-allowed-origins has an invalid regular expression: regular expression does not pin to start/end of host in the origin header")
+		}
+		c.Origins = append(c.Origins, x)
+	}
+	return nil
+}

@@ -41,6 +41,13 @@ func (c *Config) addServing(set *options.Set) {
 	fs.IntVar(&c.MaxMutating, "max-mutating-requests-inflight", c.MaxMutating, "bound of writing requests at one time; 0 is none")
 	fs.BoolVar(&c.Fairness, "enable-priority-and-fairness", c.Fairness, "serve requests by FlowSchemas and PriorityLevelConfigurations, which share the sum of both bounds; without it each bound holds for itself")
 	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before the shutdown")
+	fs.BoolVar(&c.ShutdownRetryAfter, "shutdown-send-retry-after", false, "after the shutdown delay, answer new requests with 429 and a time to come back until those in flight are over")
+	fs.StringSliceVar(&c.CORS, "cors-allowed-origins", nil, "origins whose pages may call the API, as regular expressions that are pinned to both ends of the host, such as //example\\.com(:|$)")
+	fs.StringSliceVar(&c.StrictTransport, "strict-transport-security-directives", nil, "directives of the header Strict-Transport-Security: max-age=SECONDS, includeSubDomains, preload")
+	fs.Float64Var(&c.GoawayChance, "goaway-chance", 0, "part of the HTTP/2 requests after which the connection ends, so that clients spread over the servers behind a load balancer; 0 to 0.02")
+	fs.StringArrayVar(&c.ServerNames, "tls-sni-cert-key", nil, "certificate and key for a client that asks for one of the names, as CERT,KEY[:NAME,…]; without names for those of the certificate; may be given again")
+	fs.BoolVar(&c.ContentionProfiling, "contention-profiling", false, "profile blocking, where profiling is on")
+	fs.StringVar(&c.DebugSocket, "debug-socket-path", "", "socket that serves the profiles to this host, without authentication; its file may be reached by its owner alone")
 	fs.BoolVar(&c.EnableProfiling, "profiling", c.EnableProfiling, "serve /debug/pprof")
 	fs.IntVar(&c.MaxHTTP2Streams, "http2-max-streams-per-connection", c.MaxHTTP2Streams, "streams that one HTTP/2 connection may hold")
 }
@@ -127,6 +134,10 @@ func (c *Config) addCluster(set *options.Set) {
 	fs.StringVar(&c.NodePortRange, "service-node-port-range", c.NodePortRange, "ports for services of type NodePort")
 	fs.IntVar(&c.ServiceNodePort, "kubernetes-service-node-port", 0, "node port of the kubernetes service; 0 makes it a ClusterIP")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "let pods have privileged containers")
+	c.Surface.Config = map[string]string{}
+	fs.Var(runtimeConfig(c.Surface.Config), "runtime-config", "built-in resources to serve or not, each =true or =false: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION, GROUP/VERSION/RESOURCE")
+	fs.StringSliceVar(&c.EmulatedVersion, "emulated-version", nil, "version whose resources are served, as [kube=]1.36: what came later is not; up to three minor versions back")
+	fs.StringSliceVar(&c.MinCompatibility, "min-compatibility-version", nil, "oldest version that other servers of the cluster are of, as [kube=]1.36")
 	fs.DurationVar(&c.EventTTL, "event-ttl", c.EventTTL, "how long events are kept")
 }
 
@@ -161,14 +172,14 @@ func inert() map[string]inertFlags {
 			text: []string{"storage-backend", "storage-media-type", "etcd-servers-overrides", "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout", "etcd-readycheck-timeout"},
 		},
 		"feature gates and versions are those of v1.37": {
-			text:  []string{"feature-gates", "runtime-config", "emulated-version", "min-compatibility-version", "show-hidden-metrics-for-version"},
+			text:  []string{"feature-gates", "show-hidden-metrics-for-version"},
 			bools: []string{"emulation-forward-compatible", "runtime-config-emulation-forward-compatible"},
 		},
 		"it goes with another option, which is refused": {
 			text: []string{"admission-control"},
 		},
 		"connections are bounded otherwise": {
-			text: []string{"goaway-chance", "livez-grace-period", "shutdown-watch-termination-grace-period", "strict-transport-security-directives", "cors-allowed-origins", "max-connection-bytes-per-sec"},
+			text: []string{"livez-grace-period", "shutdown-watch-termination-grace-period", "max-connection-bytes-per-sec"},
 		},
 		"logs go to standard error": {
 			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule", "tracing-config-file"},
@@ -178,8 +189,8 @@ func inert() map[string]inertFlags {
 			text: []string{"allow-metric-labels", "allow-metric-labels-manifest", "disabled-metrics"},
 		},
 		"the socket is an ordinary one": {
-			bools: []string{"permit-address-sharing", "permit-port-sharing", "disable-http2-serving", "shutdown-send-retry-after", "contention-profiling"},
-			text:  []string{"debug-socket-path", "tls-curve-preferences", "tls-sni-cert-key", "kubelet-timeout", "egress-selector-config-file"},
+			bools: []string{"permit-address-sharing", "permit-port-sharing", "disable-http2-serving"},
+			text:  []string{"tls-curve-preferences", "kubelet-timeout", "egress-selector-config-file"},
 		},
 		"one API server needs no peers": {
 			text:  []string{"endpoint-reconciler-type", "peer-advertise-ip", "peer-advertise-port", "peer-ca-file", "coordinated-leadership-lease-duration", "coordinated-leadership-renew-deadline", "coordinated-leadership-retry-period"},

@@ -74,6 +74,8 @@ type Config struct {
 	MinRequestTimeout time.Duration
 	// EventTTL is how long events are kept.
 	EventTTL time.Duration
+	// Off are the built-in resources that are not served, since they are turned off: there is nothing of them.
+	Off map[schema.GroupVersionResource]bool
 }
 
 // Deps is what an API stands on.

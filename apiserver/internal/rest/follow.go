@@ -17,6 +17,13 @@ type entry = watchcache.Entry
 // what is there is told once more. Started is called after the first objects.
 func (a *API) Follow(ctx context.Context, gvr schema.GroupVersionResource, set, gone func(runtime.Object), started func()) error {
 	res := a.Lookup(gvr)
+	if res == nil && a.cfg.Off[gvr] {
+		if started != nil {
+			started()
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if res == nil {
 		return errors.New("follow " + gvr.String() + ": it is not served")
 	}

@@ -248,6 +248,9 @@ func (a *API) ReadFresh(ctx context.Context, gvr schema.GroupVersionResource, na
 func (a *API) Each(gvr schema.GroupVersionResource, namespace string, visit func(runtime.Object) bool) error {
 	res := a.Lookup(gvr)
 	if res == nil {
+		if a.cfg.Off[gvr] {
+			return nil
+		}
 		return apierrors.NewNotFound(gvr.GroupResource(), "")
 	}
 	prefix := ""

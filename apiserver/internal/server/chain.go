@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -33,6 +34,13 @@ type Chain struct {
 	// Audit tells of requests, nil for not at all.
 	Audit          *audit.Audit
 	RequestTimeout time.Duration
+	// Drain is told of requests, and refuses them at the end.
+	Drain *Drain
+	// Origins are those whose pages may call the API; StrictTransport are the directives of RFC 6797.
+	Origins         []*regexp.Regexp
+	StrictTransport []string
+	// GoawayChance is the part of the HTTP/2 requests after which the connection ends.
+	GoawayChance float64
 	// Limits decides which requests are served, and when.
 	Limits Limits
 }
@@ -51,8 +59,13 @@ func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h = c.audit(h)
 	h = c.authenticate(h)
 	h = c.Metrics.count(h)
+	h = c.Drain.track(h, func(r *http.Request) bool { return longRunning(rest.InfoFrom(r.Context()), r) })
 	h = info(h)
 	h = auditID(h)
+	h = c.Drain.wrap(h)
+	h = shareOrigins(h, c.Origins)
+	h = strict(h, c.StrictTransport)
+	h = moveOn(h, c.GoawayChance)
 	return c.recover(h)
 }
 

@@ -25,20 +25,34 @@ type Config struct {
 	MaxStreams int
 	// Delay is how long to serve on, not ready, before the shutdown.
 	Delay time.Duration
+	// Finish bounds how long requests in flight may take then.
+	Finish time.Duration
+	// Drain knows what is in flight.
+	Drain *Drain
 }
+
+// Phases are the steps of a shutdown.
+type Phases struct {
+	// Stopping is closed at its begin: the server is not ready any more.
+	Stopping chan struct{}
+	// Draining is closed after the delay: watches end, and nothing new is waited for.
+	Draining chan struct{}
+}
+
+// NewPhases are those of a server that has not begun to stop.
+func NewPhases() Phases { return Phases{make(chan struct{}), make(chan struct{})} }
 
 // Server serves a handler, and gRPC beside it.
 type Server struct {
-	cfg      Config
-	log      *zap.Logger
-	handler  http.Handler
-	stopping chan struct{}
+	cfg     Config
+	log     *zap.Logger
+	handler http.Handler
+	phases  Phases
 }
 
-// New returns a server. The handler has the
-// filters around it. stopping is closed when the shutdown begins.
-func New(cfg Config, handler http.Handler, stopping chan struct{}, log *zap.Logger) *Server {
-	return &Server{cfg: cfg, log: log, handler: handler, stopping: stopping}
+// New returns a server. The handler has the filters around it.
+func New(cfg Config, handler http.Handler, phases Phases, log *zap.Logger) *Server {
+	return &Server{cfg: cfg, log: log, handler: handler, phases: phases}
 }
 
 // ErrStopping is why a server that shuts down is not ready.
@@ -47,7 +61,7 @@ var ErrStopping = errors.New("process is shutting down")
 // Ready is the check of /readyz: it fails from the begin of the shutdown on.
 func (s *Server) Ready(context.Context) error {
 	select {
-	case <-s.stopping:
+	case <-s.phases.Stopping:
 		return ErrStopping
 	default:
 		return nil
@@ -62,8 +76,7 @@ func IsGRPC(r *http.Request) bool {
 // maxHeaderBytes bounds a request's headers, net/http's default.
 const maxHeaderBytes = 1 << 20
 
-// Run serves until ctx ends. Then it stops being ready, ends the watches,
-// and finishes what is in flight within a minute.
+// Run serves until ctx ends. Then it stops being ready and serves on for the delay, ends the watches, and finishes what is in flight.
 func (s *Server) Run(ctx context.Context) error {
 	srv := &http.Server{
 		Handler:           s.handler,
@@ -94,7 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
-	close(s.stopping)
+	close(s.phases.Stopping)
 	s.log.Info("shutting down", zap.Duration("delay", s.cfg.Delay))
 	wait := time.NewTimer(s.cfg.Delay)
 	defer wait.Stop()
@@ -103,8 +116,13 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-done:
 		return err
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	close(s.phases.Draining)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Finish)
 	defer cancel()
+	if s.cfg.Drain.refuse {
+		// New requests are answered meanwhile: their clients are told to come later.
+		s.cfg.Drain.empty(stop)
+	}
 	err = srv.Shutdown(stop)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
@@ -112,6 +130,3 @@ func (s *Server) Run(ctx context.Context) error {
 	_ = <-done // http.ErrServerClosed
 	return err
 }
-
-// drainTime bounds how long requests in flight may take to finish.
-const drainTime = 10 * time.Second
