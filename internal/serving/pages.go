@@ -93,7 +93,7 @@ func DebugSocket(ctx context.Context, path string) error {
 	case <-ctx.Done():
 	}
 	err = srv.Close()
-	<-done
+	_ = <-done
 	return err
 }
 

@@ -11,10 +11,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"sigs.k8s.io/yaml"
+
+	"flagship/apiserver/internal/timing"
 )
 
 // maxAnswer bounds the answers that are kept for an event, in bytes.
@@ -62,9 +65,20 @@ func (e *Event) Serve(w http.ResponseWriter, r *http.Request, long bool, next ht
 			}
 		}
 		rec.finish()
+		e.tellSlow(timing.From(r.Context()))
 		e.Stage(auditv1.StageResponseComplete)
 	}()
 	next.ServeHTTP(rec, r)
+}
+
+// tellSlow says of a request that took long where its time went.
+func (e *Event) tellSlow(t *timing.Timing) {
+	const prefix = "apiserver.latency.k8s.io/"
+	if t == nil || time.Since(t.Arrived) <= timing.Slow {
+		return
+	}
+	e.Annotate(prefix+"total", time.Since(t.Arrived).String())
+	t.Spent(func(name string, d time.Duration) { e.Annotate(prefix+name, d.String()) })
 }
 
 func (w *writer) begin(code int) {

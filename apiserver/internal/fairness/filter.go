@@ -11,6 +11,7 @@ import (
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/rest"
+	"flagship/apiserver/internal/timing"
 )
 
 // about is what the pages tell of a request.
@@ -92,6 +93,7 @@ func (c *Controller) admit(ctx context.Context, t *ticket, came time.Time) bool 
 	l.mu.Unlock()
 	if refused == noRefusal && t.turn != nil {
 		refused = c.wait(ctx, t, came)
+		timing.From(ctx).Since(timing.Queue, t.arrived)
 	}
 	after := time.Since(t.arrived)
 	if refused != noRefusal {

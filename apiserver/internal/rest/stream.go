@@ -7,8 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"flagship/apiserver/internal/timing"
 )
 
 const (
@@ -32,14 +35,15 @@ type stream struct {
 	held  []byte
 	begun bool
 	// gone is whether the client is.
-	gone bool
+	gone   bool
+	timing *timing.Timing
 }
 
 // newStream begins an answer. Its head is written with the first block.
 func newStream(w http.ResponseWriter, r *http.Request, f form, code int) *stream {
 	w.Header().Set("Content-Type", f.contentType())
 	w.Header().Set("Cache-Control", "no-cache, private")
-	s := &stream{w: w, code: code, compress: compresses(r)}
+	s := &stream{w: w, code: code, compress: compresses(r), timing: timing.From(r.Context())}
 	if r.ProtoMajor == 2 {
 		s.block = frameBlock
 	}
@@ -95,7 +99,9 @@ func (s *stream) head() {
 
 func (s *stream) send(p []byte) error {
 	s.head()
+	start := time.Now()
 	_, err := s.w.Write(p)
+	s.timing.Since(timing.ResponseWrite, start)
 	s.gone = err != nil
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/rest"
+	"flagship/apiserver/internal/timing"
 )
 
 // Chain is what the filters need.
@@ -60,6 +61,7 @@ func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h = c.authenticate(h)
 	h = c.Metrics.count(h)
 	h = c.Drain.track(h, func(r *http.Request) bool { return longRunning(rest.InfoFrom(r.Context()), r) })
+	h = c.slow(h)
 	h = info(h)
 	h = auditID(h)
 	h = c.Drain.wrap(h)
@@ -96,26 +98,37 @@ func auditID(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("Audit-Id", id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), arrivalKey{}, arrival{id, time.Now()})))
+		next.ServeHTTP(w, r.WithContext(timing.With(r.Context(), &timing.Timing{ID: id, Arrived: time.Now()})))
 	})
 }
 
-// arrival is the name of a request and when it came.
-type arrival struct {
-	id string
-	at time.Time
+// slow logs the requests that take long, and where their time went.
+func (c *Chain) slow(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		t := timing.From(r.Context())
+		took := time.Since(t.Arrived)
+		if took < timing.Slow {
+			return
+		}
+		i := rest.InfoFrom(r.Context())
+		if longRunning(i, r) {
+			return
+		}
+		fields := []zap.Field{zap.String("verb", i.Verb), zap.String("uri", r.RequestURI), zap.String("userAgent", r.UserAgent()), zap.String("auditID", t.ID), zap.Duration("total", took)}
+		t.Spent(func(name string, d time.Duration) { fields = append(fields, zap.Duration(name, d)) })
+		c.Log.Info("slow request", fields...)
+	})
 }
-
-type arrivalKey struct{}
 
 // event begins what is told of a request.
 func (c *Chain) event(r *http.Request) (*audit.Event, *http.Request) {
 	if c.Audit == nil {
 		return nil, r
 	}
-	came, _ := r.Context().Value(arrivalKey{}).(arrival)
+	t := timing.From(r.Context())
 	at := attributes(r)
-	e, ctx := c.Audit.Begin(r, came.id, &at, came.at)
+	e, ctx := c.Audit.Begin(r, t.ID, &at, t.Arrived)
 	return e, r.WithContext(ctx)
 }
 
@@ -149,7 +162,9 @@ func info(next http.Handler) http.Handler {
 
 func (c *Chain) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
 		id, ok, err := c.Authenticator.Authenticate(r)
+		timing.From(r.Context()).Since(timing.Authentication, start)
 		if err != nil || !ok {
 			if err != nil {
 				c.Log.Debug("request not authenticated", zap.String("path", r.URL.Path), zap.Error(err))
@@ -178,7 +193,9 @@ func (c *Chain) impersonate(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		start := time.Now()
 		as, constraint, err := c.Impersonator.As(r.Context(), want, attributes(r))
+		timing.From(r.Context()).Since(timing.Impersonation, start)
 		if err != nil {
 			rest.WriteError(w, r, err)
 			return
@@ -209,8 +226,7 @@ func (c *Chain) limit(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		came, _ := r.Context().Value(arrivalKey{}).(arrival)
-		c.Limits.Serve(w, r, came.at, i.Verb != "get" && i.Verb != "list" && i.Verb != "watch", next)
+		c.Limits.Serve(w, r, timing.From(r.Context()).Arrived, i.Verb != "get" && i.Verb != "list" && i.Verb != "watch", next)
 	})
 }
 
@@ -255,7 +271,9 @@ var plain = strings.NewReplacer(`&`, "&amp;", `<`, "&lt;", `>`, "&gt;")
 func (c *Chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a := attributes(r)
+		start := time.Now()
 		d, reason, err := c.Authorizer.Authorize(r.Context(), a)
+		timing.From(r.Context()).Since(timing.Authorization, start)
 		e := audit.From(r.Context())
 		if d == authz.Allow {
 			e.Annotate(decisionKey, "allow")

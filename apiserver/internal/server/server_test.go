@@ -10,10 +10,14 @@ import (
 	"regexp"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	certutil "k8s.io/client-go/util/cert"
+
+	"flagship/apiserver/internal/timing"
 )
 
 func answer(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
@@ -167,4 +171,36 @@ func TestShutdown(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		c := &Chain{Log: zap.New(core)}
+		ask := func(path string, took time.Duration) {
+			h := auditID(info(c.slow(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				start := time.Now()
+				time.Sleep(took)
+				timing.From(r.Context()).Since(timing.Storage, start)
+			}))))
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Header.Set("Audit-Id", "me")
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		ask("/api/v1/pods", 400*time.Millisecond)
+		ask("/api/v1/pods?watch=1", time.Hour)
+		ask("/api/v1/namespaces/a/pods/b/exec", time.Hour)
+		if n := logs.Len(); n != 0 {
+			t.Fatalf("%d requests are slow, of none", n)
+		}
+		ask("/api/v1/pods", 2*time.Second)
+		got := logs.TakeAll()
+		if len(got) != 1 {
+			t.Fatalf("%d requests are slow, of one", len(got))
+		}
+		f := got[0].ContextMap()
+		if f["auditID"] != "me" || f["verb"] != "list" || f["total"] != 2*time.Second || f["etcd"] != 2*time.Second {
+			t.Errorf("%v", f)
+		}
+	})
 }

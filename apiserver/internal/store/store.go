@@ -19,6 +19,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"flagship/apiserver/internal/timing"
 )
 
 // Sentinels a caller branches on.
@@ -123,6 +125,7 @@ func (s *Store) Client() *clientv3.Client { return s.client }
 
 // Get reads a key with linearizability. The revision is the store's.
 func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
+	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	resp, err := s.client.Get(ctx, s.prefix+key)
 	if err != nil {
 		return Item{}, 0, fmt.Errorf("get %s: %w", key, err)
@@ -140,6 +143,7 @@ func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 // Create writes a key that must not exist, ErrExists where it does. A ttl
 // above zero lets it expire, in whole seconds.
 func (s *Store) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error) {
+	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	put, err := s.put(ctx, key, value, ttl)
 	if err != nil {
 		return 0, fmt.Errorf("create %s: %w", key, err)
@@ -185,6 +189,7 @@ func (s *Store) put(ctx context.Context, key string, value []byte, ttl time.Dura
 }
 
 func (s *Store) guarded(ctx context.Context, key string, rev int64, op clientv3.Op) (int64, error) {
+	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", rev)).
 		Then(op).Else(clientv3.OpGet(s.prefix + key)).Commit()
@@ -220,6 +225,7 @@ type Page struct {
 // store's prefix), at revision rev or, where that is 0, at the current one.
 // ErrCompacted means that rev is too old.
 func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64) (Page, error) {
+	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	if start == "" {
 		start = prefix
 	}
@@ -249,6 +255,7 @@ func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64
 
 // Revision is the store's current one, with linearizability.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
+	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	resp, err := s.client.Get(ctx, s.prefix+"/", clientv3.WithLimit(1), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, fmt.Errorf("read revision: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -19,6 +20,7 @@ import (
 
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/match"
+	"flagship/apiserver/internal/timing"
 )
 
 // Mutating asks the mutating webhooks.
@@ -80,6 +82,7 @@ func (m *Mutating) Mutate(ctx context.Context, a *admission.Attributes) error {
 	if len(hooks) == 0 {
 		return nil
 	}
+	defer timing.From(ctx).Since(timing.MutatingWebhook, time.Now())
 	if a.Reinvocation.State == nil {
 		a.Reinvocation.State = map[string]any{}
 	}
@@ -237,6 +240,7 @@ func (v *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	if len(hooks) == 0 {
 		return nil
 	}
+	defer timing.From(ctx).Since(timing.ValidatingWebhook, time.Now())
 	var calls []*call
 	for _, w := range hooks {
 		c, err := v.deps.relevant(ctx, w, a)
