@@ -59,6 +59,7 @@ import (
 	"flagship/apiserver/internal/server"
 	"flagship/apiserver/internal/static"
 	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/tracing"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/webhook"
 	"flagship/apiserver/internal/wire"
@@ -107,6 +108,8 @@ type apiserver struct {
 	providers *oidc.Providers
 	// audit tells of requests, nil for not at all.
 	audit *audit.Audit
+	// tracer makes spans, nil for none.
+	tracer *tracing.Tracer
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
 	// manifests are the folders of admission's files.
@@ -164,6 +167,15 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: transformer}, client)
 	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
+	if cfg.TracingConfig != "" {
+		c, err := tracing.Read(cfg.TracingConfig)
+		if err != nil {
+			return fmt.Errorf("--tracing-config-file %s: %w", cfg.TracingConfig, err)
+		}
+		if s.tracer, err = tracing.New(ctx, c, leaseName(cfg.ExternalHostname)); err != nil {
+			return fmt.Errorf("--tracing-config-file %s: %w", cfg.TracingConfig, err)
+		}
+	}
 	srv, err := s.wire(ctx)
 	if err != nil {
 		return err
@@ -186,6 +198,10 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	}
 	if s.fairness != nil {
 		parts = append(parts, process.Part{Name: "priority and fairness", Run: s.fairness.Run})
+	}
+	if s.tracer != nil {
+		// It ends after the port, whose last spans it sends.
+		parts = slices.Insert(parts, 0, process.Part{Name: "tracing", Run: s.tracer.Run})
 	}
 	if cfg.EnableProfiling && cfg.ContentionProfiling {
 		goruntime.SetBlockProfileRate(1)
@@ -291,7 +307,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		return nil, err
 	}
 	services := &resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()}
-	hooks := hook.New(services, nil)
+	hooks := hook.New(services, nil, s.tracer)
 	if s.remote, err = s.aggregator(services); err != nil {
 		return nil, err
 	}
@@ -518,7 +534,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	chain := &server.Chain{
 		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
-		Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
+		Tracer: s.tracer, Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
 	}
 	srv := server.New(server.Config{
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,

@@ -19,6 +19,7 @@ const (
 	PrivilegedGroup      = "system:masters"
 	APIServerUser        = "system:apiserver"
 	NodesGroup           = "system:nodes"
+	MonitoringGroup      = "system:monitoring"
 	nodeUserPrefix       = "system:node:"
 	serviceAccountPrefix = "system:serviceaccount:"
 	serviceAccountsGroup = "system:serviceaccounts"

@@ -105,6 +105,8 @@ type Config struct {
 	GoawayChance    float64
 	// ServerNames are certificates for names that clients ask for.
 	ServerNames []string
+	// TracingConfig is the file of a TracingConfiguration, empty for none.
+	TracingConfig string
 	// ContentionProfiling profiles blocking; DebugSocket is a path at which the profiles are served without authentication.
 	ContentionProfiling bool
 	DebugSocket         string

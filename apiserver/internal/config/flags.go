@@ -47,6 +47,7 @@ func (c *Config) addServing(set *options.Set) {
 	fs.Float64Var(&c.GoawayChance, "goaway-chance", 0, "part of the HTTP/2 requests after which the connection ends, so that clients spread over the servers behind a load balancer; 0 to 0.02")
 	fs.StringArrayVar(&c.ServerNames, "tls-sni-cert-key", nil, "certificate and key for a client that asks for one of the names, as CERT,KEY[:NAME,…]; without names for those of the certificate; may be given again")
 	fs.BoolVar(&c.ContentionProfiling, "contention-profiling", false, "profile blocking, where profiling is on")
+	fs.StringVar(&c.TracingConfig, "tracing-config-file", "", "file with the TracingConfiguration: where spans of requests are sent by OTLP, and of how many")
 	fs.StringVar(&c.DebugSocket, "debug-socket-path", "", "socket that serves the profiles to this host, without authentication; its file may be reached by its owner alone")
 	fs.BoolVar(&c.EnableProfiling, "profiling", c.EnableProfiling, "serve /debug/pprof")
 	fs.IntVar(&c.MaxHTTP2Streams, "http2-max-streams-per-connection", c.MaxHTTP2Streams, "streams that one HTTP/2 connection may hold")
@@ -182,7 +183,7 @@ func inert() map[string]inertFlags {
 			text: []string{"livez-grace-period", "shutdown-watch-termination-grace-period", "max-connection-bytes-per-sec"},
 		},
 		"logs go to standard error": {
-			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule", "tracing-config-file"},
+			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule"},
 			bools: []string{"log-json-split-stream", "log-text-split-stream", "enable-logs-handler"},
 		},
 		"metrics are those that are registered": {

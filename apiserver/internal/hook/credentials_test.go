@@ -54,7 +54,7 @@ func TestCredentials(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out struct{ Who string }
-			caller := New(address(host), c)
+			caller := New(address(host), c, nil)
 			caller.clients = map[string]*http.Client{}
 			resp, err := (&http.Client{Transport: trip}).Get(server.URL)
 			if err != nil {
@@ -68,12 +68,12 @@ func TestCredentials(t *testing.T) {
 	}
 	// A whole call, to a URL whose host has a user.
 	var out struct{ Who string }
-	c := New(address(host), file("- {name: '"+host+"', user: {token: mine}}\n"))
+	c := New(address(host), file("- {name: '"+host+"', user: {token: mine}}\n"), nil)
 	if err := c.Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "Bearer mine" {
 		t.Errorf("%q, %v", out.Who, err)
 	}
 	out.Who = ""
-	if err := New(address(host), nil).Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "" {
+	if err := New(address(host), nil, nil).Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "" {
 		t.Errorf("without credentials: %q, %v", out.Who, err)
 	}
 }

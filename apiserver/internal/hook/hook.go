@@ -20,6 +20,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"flagship/apiserver/internal/tracing"
 )
 
 // Service is a webhook that the cluster runs.
@@ -51,14 +53,15 @@ const maxAnswer = 16 << 20
 type Caller struct {
 	resolver    Resolver
 	credentials *Credentials
+	tracer      *tracing.Tracer
 
 	mu      sync.Mutex // guards what follows
 	clients map[string]*http.Client
 }
 
-// New returns a caller without connections, who shows the credentials, nil for none.
-func New(resolver Resolver, credentials *Credentials) *Caller {
-	return &Caller{resolver: resolver, credentials: credentials, clients: map[string]*http.Client{}}
+// New returns a caller without connections, who shows the credentials and is traced, each nil for not.
+func New(resolver Resolver, credentials *Credentials, tracer *tracing.Tracer) *Caller {
+	return &Caller{resolver: resolver, credentials: credentials, tracer: tracer, clients: map[string]*http.Client{}}
 }
 
 // address is the URL to post to, and the server's name where it is a service.
@@ -134,7 +137,7 @@ func (c *Caller) client(t *Target, address, serverName string) (*http.Client, er
 	if err != nil {
 		return nil, err
 	}
-	out := &http.Client{Transport: trip, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	out := &http.Client{Transport: c.tracer.Transport(trip), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	c.clients[key] = out
 	return out, nil
 }

@@ -23,6 +23,7 @@ import (
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/rest"
 	"flagship/apiserver/internal/timing"
+	"flagship/apiserver/internal/tracing"
 )
 
 // Chain is what the filters need.
@@ -35,6 +36,8 @@ type Chain struct {
 	// Audit tells of requests, nil for not at all.
 	Audit          *audit.Audit
 	RequestTimeout time.Duration
+	// Tracer makes spans of requests, nil for none.
+	Tracer *tracing.Tracer
 	// Drain is told of requests, and refuses them at the end.
 	Drain *Drain
 	// Origins are those whose pages may call the API; StrictTransport are the directives of RFC 6797.
@@ -58,6 +61,10 @@ func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h = c.timeout(h)
 	h = c.impersonate(h)
 	h = c.audit(h)
+	h = c.Tracer.Handler(h, spanName, func(r *http.Request) bool {
+		u := rest.UserFrom(r.Context())
+		return u.InGroup(authn.PrivilegedGroup) || u.InGroup(authn.MonitoringGroup)
+	}, func(r *http.Request) string { return timing.From(r.Context()).ID })
 	h = c.authenticate(h)
 	h = c.Metrics.count(h)
 	h = c.Drain.track(h, func(r *http.Request) bool { return longRunning(rest.InfoFrom(r.Context()), r) })
@@ -329,4 +336,27 @@ func attributes(r *http.Request) authz.Attributes {
 		}
 	}
 	return a
+}
+
+// spanName is a request's method and path, without what it is about.
+func spanName(r *http.Request) string {
+	i := rest.InfoFrom(r.Context())
+	if !i.IsResource {
+		return r.Method
+	}
+	out := r.Method + " /api/" + i.Version
+	if i.Group != "" {
+		out = r.Method + " /apis/" + i.Group + "/" + i.Version
+	}
+	if i.Namespace != "" {
+		out += "/namespaces/{:namespace}"
+	}
+	out += "/" + i.Resource
+	if i.Name != "" {
+		out += "/{:name}"
+	}
+	if i.Subresource != "" {
+		out += "/" + i.Subresource
+	}
+	return out
 }

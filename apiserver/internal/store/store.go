@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"flagship/apiserver/internal/timing"
+	"flagship/apiserver/internal/tracing"
 )
 
 // Sentinels a caller branches on.
@@ -126,6 +127,8 @@ func (s *Store) Client() *clientv3.Client { return s.client }
 // Get reads a key with linearizability. The revision is the store's.
 func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
+	ctx, end := tracing.Start(ctx, "etcd get")
+	defer end()
 	resp, err := s.client.Get(ctx, s.prefix+key)
 	if err != nil {
 		return Item{}, 0, fmt.Errorf("get %s: %w", key, err)
@@ -144,6 +147,8 @@ func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 // above zero lets it expire, in whole seconds.
 func (s *Store) Create(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
+	ctx, end := tracing.Start(ctx, "etcd create")
+	defer end()
 	put, err := s.put(ctx, key, value, ttl)
 	if err != nil {
 		return 0, fmt.Errorf("create %s: %w", key, err)
@@ -190,6 +195,8 @@ func (s *Store) put(ctx context.Context, key string, value []byte, ttl time.Dura
 
 func (s *Store) guarded(ctx context.Context, key string, rev int64, op clientv3.Op) (int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
+	ctx, end := tracing.Start(ctx, "etcd write")
+	defer end()
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", rev)).
 		Then(op).Else(clientv3.OpGet(s.prefix + key)).Commit()
@@ -226,6 +233,8 @@ type Page struct {
 // ErrCompacted means that rev is too old.
 func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64) (Page, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
+	ctx, end := tracing.Start(ctx, "etcd list")
+	defer end()
 	if start == "" {
 		start = prefix
 	}
@@ -256,6 +265,8 @@ func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64
 // Revision is the store's current one, with linearizability.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
+	ctx, end := tracing.Start(ctx, "etcd revision")
+	defer end()
 	resp, err := s.client.Get(ctx, s.prefix+"/", clientv3.WithLimit(1), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, fmt.Errorf("read revision: %w", err)
