@@ -256,6 +256,7 @@ func lifeOfAnObject(c *cluster) {
 	c.want(stale, "Conflict", "reason")
 	// A version of "0" is none, as kubeadm's Service of the DNS has it.
 	c.json("POST", configMaps, jsonType, `{"metadata":{"name":"versioned","resourceVersion":"1"}}`, 400)
+	c.json("POST", configMaps+"?dryRun=All", jsonType, `{"metadata":{"name":"versioned","resourceVersion":"1"}}`, 201)
 	zero := c.json("POST", configMaps, jsonType, `{"metadata":{"name":"versioned","resourceVersion":"0"}}`, 201)
 	if rv := at(zero, "metadata", "resourceVersion"); rv == nil || rv == "0" {
 		c.t.Errorf("made with the version %v", rv)

@@ -77,3 +77,23 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("without credentials: %q, %v", out.Who, err)
 	}
 }
+
+func TestRedirects(t *testing.T) {
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("another host is called") }))
+	defer elsewhere.Close()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/validate", func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(w, "{\"who\": %q}", r.Method) })
+	mux.Handle("/away", http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	mux.Handle("/round", http.RedirectHandler("/round", http.StatusTemporaryRedirect))
+	server := httptest.NewTLSServer(mux)
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	c := New(address(""), nil, nil)
+	for path, ok := range map[string]bool{"//validate": true, "/away": false, "/round": false} {
+		var out struct{ Who string }
+		err := c.Call(t.Context(), Target{URL: server.URL + path, CABundle: ca}, struct{}{}, &out)
+		if (err == nil) != ok || ok && out.Who != http.MethodPost {
+			t.Errorf("%s: %q, %v", path, out.Who, err)
+		}
+	}
+}

@@ -137,9 +137,20 @@ func (c *Caller) client(t *Target, address, serverName string) (*http.Client, er
 	if err != nil {
 		return nil, err
 	}
-	out := &http.Client{Transport: c.tracer.Transport(trip), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	out := &http.Client{Transport: c.tracer.Transport(trip), CheckRedirect: sameHost}
 	c.clients[key] = out
 	return out, nil
+}
+
+// maxRedirects bounds how often a webhook may send to another of its paths.
+const maxRedirects = 10
+
+// sameHost follows a redirect within a webhook's host, such as from a path with two slashes to the one with one. The credentials are for no other.
+func sameHost(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects || req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // Call posts in as JSON and decodes the answer into out. The deadline of ctx is

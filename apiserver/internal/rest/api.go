@@ -176,6 +176,8 @@ type request struct {
 	user *authn.Identity
 	// applied is whether a server-side apply has recorded the managed fields.
 	applied bool
+	// version is the resourceVersion of an object to be created, which it may have where nothing is written.
+	version int64
 	// trusted requests are the server's own, which admission does not see.
 	trusted bool
 	// warnings for the client, sent as headers before the answer.

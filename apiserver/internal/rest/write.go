@@ -105,8 +105,8 @@ func (a *API) createObject(q *request, obj runtime.Object, dry bool) (*watchcach
 		m.SetName(q.info.Name)
 	}
 	// What is no number is passed over, as upstream does.
-	if version, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64); err == nil && version != 0 {
-		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	if version, err := strconv.ParseInt(m.GetResourceVersion(), 10, 64); err == nil {
+		q.version = version
 	}
 	m.SetResourceVersion("")
 	generated := m.GetName() == "" && m.GetGenerateName() != ""
@@ -218,7 +218,11 @@ func (a *API) commitCreate(q *request, at *admission.Attributes, obj runtime.Obj
 		if _, err := a.fetch(q.ctx(), q.res, e.Key, ""); err == nil {
 			return nil, apierrors.NewAlreadyExists(k.GroupResource(), m.GetName())
 		}
+		e.Rev = q.version
 		return e, nil
+	}
+	if q.version != 0 {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	e.Rev, err = a.deps.Store.Create(q.ctx(), k.Prefix+e.Key, value, a.ttl(k))
 	if errors.Is(err, store.ErrExists) {

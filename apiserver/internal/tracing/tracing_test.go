@@ -88,7 +88,7 @@ func TestTracer(t *testing.T) {
 	defer c.mu.Unlock()
 	got := map[string]string{}
 	for _, s := range c.spans {
-		got[s.Name] = string(s.Kind.String())
+		got[s.Name] = s.Kind.String()
 		for _, a := range s.Attributes {
 			if a.Key == "audit-id" && a.Value.GetStringValue() != "audit" {
 				t.Errorf("audit-id %v", a)
