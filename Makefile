@@ -95,6 +95,8 @@ upstream: # upstream's programs, to compare with and to make clusters of
 diff: kube-apiserver ## the same requests to upstream's kube-apiserver and ours, answers compared: SEED=1 KIND=Pod
 	@hack/upstream.sh kube-apiserver etcd
 	@hack/step.sh "build diff" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/diff ./diff
+	@hack/step.sh "build openapi" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/openapi ./openapi
+	@[ -n "$(KIND)" ] || $(TOOLS)/openapi -upstream $(BIN)/upstream -ours $(BIN)
 	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
 
 conformance: ## upstream's conformance tests against the running cluster (root): FOCUS='…' SKIP='…' PROCS=4

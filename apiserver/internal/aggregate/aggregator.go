@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,6 +74,8 @@ type Aggregator struct {
 	mu       sync.RWMutex // guards what follows
 	remotes  map[schema.GroupVersion]*remote
 	localDue bool
+	// specifications are of the services that Specifications was asked for.
+	specifications map[apiregistrationv1.ServiceReference]specification
 }
 
 // remote is an APIService that another server is behind.
@@ -87,7 +90,7 @@ type remote struct {
 
 // New returns an aggregator without other servers.
 func New(deps Deps) *Aggregator {
-	return &Aggregator{deps: deps, wake: make(chan struct{}, 1), remotes: map[schema.GroupVersion]*remote{}, localDue: true}
+	return &Aggregator{deps: deps, wake: make(chan struct{}, 1), remotes: map[schema.GroupVersion]*remote{}, localDue: true, specifications: map[apiregistrationv1.ServiceReference]specification{}}
 }
 
 func gvrAPIServices() schema.GroupVersionResource {
@@ -99,6 +102,8 @@ func gvrAPIServices() schema.GroupVersionResource {
 const (
 	checkInterval = 30 * time.Second
 	retryInterval = time.Second
+	// checks is how many are asked at one time.
+	checks = 8
 )
 
 // Run follows the APIServices until ctx ends.
@@ -197,6 +202,7 @@ func (a *Aggregator) drop(s *apiregistrationv1.APIService) {
 	old := a.remotes[gvOf(s)]
 	if old != nil && old.name == s.Name {
 		delete(a.remotes, gvOf(s))
+		delete(a.specifications, serviceOf(old))
 	}
 	a.mu.Unlock()
 	if old != nil {
@@ -263,7 +269,10 @@ func (a *Aggregator) work(ctx context.Context) time.Duration {
 			sooner(retryInterval)
 		}
 	}
-	changed := false
+	var changed atomic.Bool
+	g := errgroup.Group{}
+	g.SetLimit(checks)
+	var asked []*remote
 	for _, r := range due {
 		wait := retryInterval
 		if r.available {
@@ -273,18 +282,27 @@ func (a *Aggregator) work(ctx context.Context) time.Duration {
 			sooner(left)
 			continue
 		}
-		did, err := a.check(ctx, r)
-		changed = changed || did
-		if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			a.deps.Log.Warn("cannot record whether an API service is available", zap.String("service", r.name), zap.Error(err))
-		}
+		asked = append(asked, r)
+		g.Go(func() error {
+			did, err := a.check(ctx, r)
+			if did {
+				changed.Store(true)
+			}
+			if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+				a.deps.Log.Warn("cannot record whether an API service is available", zap.String("service", r.name), zap.Error(err))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+	for _, r := range asked {
 		if r.available {
 			sooner(checkInterval)
 		} else {
 			sooner(retryInterval)
 		}
 	}
-	if changed {
+	if changed.Load() {
 		a.publish()
 	}
 	return next

@@ -29,6 +29,8 @@ func TestAggregation(t *testing.T) {
 		case "/apis/other.example.com/v1/namespaces/default/things":
 			_, _ = fmt.Fprintf(w, `{"kind":"ThingList","apiVersion":"other.example.com/v1","metadata":{},"items":[],"user":%q,"groups":%q,"token":%q}`,
 				r.Header.Get("X-Remote-User"), strings.Join(r.Header.Values("X-Remote-Group"), ","), r.Header.Get("Authorization"))
+		case "/openapi/v2":
+			_, _ = fmt.Fprint(w, `{"swagger":"2.0","info":{"title":"other"},"paths":{"/apis/other.example.com/v1/things":{"get":{"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/io.k8s.api.core.v1.ConfigMap"}}}}},"/apis/apps/v1/deployments":{}},"definitions":{"io.k8s.api.core.v1.ConfigMap":{"type":"object"}}}`)
 		case "/openapi/v3/apis/other.example.com/v1":
 			_, _ = fmt.Fprint(w, `{"openapi":"3.0.0","info":{"title":"other"}}`)
 		default:
@@ -64,6 +66,11 @@ func TestAggregation(t *testing.T) {
 	}
 	c.want(c.json("GET", "/openapi/v3", "", "", 200), "/openapi/v3/apis/other.example.com/v1", "paths", "apis/other.example.com/v1", "serverRelativeURL")
 	c.want(c.json("GET", "/openapi/v3/apis/other.example.com/v1", "", "", 200), "other", "info", "title")
+	// Its paths come in, with its models under names that are free, and no path of this server is replaced.
+	v2 := c.json("GET", "/openapi/v2", "", "", 200)
+	c.want(v2, "#/definitions/io.k8s.api.core.v1.ConfigMap_v2", "paths", "/apis/other.example.com/v1/things", "get", "responses", "200", "schema", "$ref")
+	c.want(v2, "listAppsV1DeploymentForAllNamespaces", "paths", "/apis/apps/v1/deployments", "get", "operationId")
+	c.want(v2, "Kubernetes", "info", "title")
 	// A change of its priority makes no gap, though the server is asked anew.
 	holding.Store(true)
 	c.json("PATCH", apiServices+"/v1.other.example.com", "application/merge-patch+json", `{"spec":{"versionPriority":400}}`, 200)

@@ -6,20 +6,22 @@
 package openapi
 
 import (
+	"context"
 	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"weak"
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	"google.golang.org/protobuf/proto"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	apischema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/rest"
@@ -32,8 +34,10 @@ type OpenAPI struct {
 	kinds     []*resource.Kind
 	extension Extension
 
-	mu     sync.Mutex // guards hashes
-	hashes map[apischema.GroupVersion]string
+	mu     sync.Mutex        // guards hashes
+	hashes map[string]string // of documents of v3, by their names
+	// local is the document of v2 without other servers' parts, and protobuf the whole.
+	local, protobuf kept
 }
 
 // Extension describes the kinds that have no Go type.
@@ -45,6 +49,8 @@ type Extension interface {
 	Models(k *resource.Kind, v2 bool) (one, many Model, err error)
 	// Remotes are the versions that other servers describe themselves.
 	Remotes() []apischema.GroupVersion
+	// Specifications are the documents of v2 of these servers.
+	Specifications(ctx context.Context) []*spec.Swagger
 	// Hash changes when the specification of a version may have.
 	Hash(gv apischema.GroupVersion) string
 }
@@ -57,7 +63,7 @@ type Model struct {
 
 // New returns the specifications of the built-in kinds and of an extension's.
 func New(scheme *runtime.Scheme, kinds []*resource.Kind, extension Extension) *OpenAPI {
-	return &OpenAPI{scheme: scheme, kinds: kinds, extension: extension, hashes: map[apischema.GroupVersion]string{}}
+	return &OpenAPI{scheme: scheme, kinds: kinds, extension: extension, hashes: map[string]string{}}
 }
 
 // Serves says whether a path is a specification.
@@ -101,21 +107,22 @@ func (o *OpenAPI) versions() []apischema.GroupVersion {
 	return out
 }
 
-func root(gv apischema.GroupVersion) string {
-	if gv.Group == "" {
-		return "api/" + gv.Version
-	}
-	return "apis/" + gv.Group + "/" + gv.Version
-}
-
 func (o *OpenAPI) serveIndex(w http.ResponseWriter) error {
 	paths := map[string]any{}
+	add := func(name string, gv apischema.GroupVersion) error {
+		hash, err := o.hash(name, gv)
+		paths[name] = map[string]string{"serverRelativeURL": "/openapi/v3/" + name + "?hash=" + hash}
+		return err
+	}
 	for _, gv := range o.versions() {
-		hash, err := o.hash(gv)
-		if err != nil {
+		if err := add(root(gv), gv); err != nil {
 			return err
 		}
-		paths[root(gv)] = map[string]string{"serverRelativeURL": "/openapi/v3/" + root(gv) + "?hash=" + hash}
+	}
+	for name := range o.pages() {
+		if err := add(name, apischema.GroupVersion{}); err != nil {
+			return err
+		}
 	}
 	for _, gv := range o.extension.Remotes() {
 		paths[root(gv)] = map[string]string{"serverRelativeURL": "/openapi/v3/" + root(gv)}
@@ -129,77 +136,99 @@ func (o *OpenAPI) serveIndex(w http.ResponseWriter) error {
 	return nil
 }
 
-func (o *OpenAPI) hash(gv apischema.GroupVersion) (string, error) {
-	extra := o.extension.Hash(gv)
+// hash is of a document, of a version or of that name; a version's with kinds of the extension changes with these.
+func (o *OpenAPI) hash(name string, gv apischema.GroupVersion) (string, error) {
+	extra := ""
+	if gv != (apischema.GroupVersion{}) {
+		extra = o.extension.Hash(gv)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if extra != "" && !o.builtIn(gv) {
 		return extra, nil
 	}
-	if extra != "" {
-		delete(o.hashes, gv)
-	}
-	if h, ok := o.hashes[gv]; ok {
+	if h, ok := o.hashes[name+extra]; ok {
 		return h, nil
 	}
-	data, err := o.v3(gv)
+	data, err := o.document(name, gv)
 	if err != nil {
 		return "", err
 	}
-	sum := sha512.Sum512(data)
-	h := strings.ToUpper(hex.EncodeToString(sum[:]))
-	o.hashes[gv] = h
+	h := digest(data)
+	if extra == "" {
+		o.hashes[name] = h
+	}
 	return h, nil
 }
 
-func (o *OpenAPI) serveV3(w http.ResponseWriter, r *http.Request, path string) error {
-	for _, gv := range o.versions() {
-		if root(gv) != path {
-			continue
-		}
-		hash, err := o.hash(gv)
-		if err != nil {
-			return err
-		}
-		w.Header().Set("ETag", `"`+hash+`"`)
-		w.Header().Set("Vary", "Accept")
-		if q := r.URL.Query().Get("hash"); q == hash {
-			w.Header().Set("Cache-Control", "public, immutable")
-		}
-		if strings.Trim(r.Header.Get("If-None-Match"), `"`) == hash {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-		data, err := o.v3(gv)
-		if err != nil {
-			return err
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(data)
+func digest(data []byte) string {
+	sum := sha512.Sum512(data)
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}
+
+func (o *OpenAPI) serveV3(w http.ResponseWriter, r *http.Request, name string) error {
+	gv, ok := apischema.GroupVersion{}, false
+	if i := slices.IndexFunc(o.versions(), func(gv apischema.GroupVersion) bool { return root(gv) == name }); i >= 0 {
+		gv, ok = o.versions()[i], true
+	} else {
+		_, ok = o.pages()[name]
+	}
+	if !ok {
+		http.NotFound(w, r)
 		return nil
 	}
-	http.NotFound(w, r)
+	hash, err := o.hash(name, gv)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", `"`+hash+`"`)
+	w.Header().Set("Vary", "Accept")
+	if q := r.URL.Query().Get("hash"); q == hash {
+		w.Header().Set("Cache-Control", "public, immutable")
+	}
+	if strings.Trim(r.Header.Get("If-None-Match"), `"`) == hash {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	data, err := o.document(name, gv)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(data)
 	return nil
 }
 
 func info() schema {
-	return schema{"title": "Kubernetes", "version": version.Get().GitVersion}
+	v := version.Get()
+	return schema{"title": "Kubernetes", "version": v.Major + "." + v.Minor}
 }
 
-func (o *OpenAPI) v3(gv apischema.GroupVersion) ([]byte, error) {
-	g := &generator{prefix: "#/components/schemas/", v3: true, out: map[string]schema{}}
-	paths, err := o.paths(g, gv)
+var securityScheme = schema{"BearerToken": schema{"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"}}
+
+// document is that of v3 of a version, or of what is none by its name.
+func (o *OpenAPI) document(name string, gv apischema.GroupVersion) ([]byte, error) {
+	g, err := newGenerator(o.scheme, true)
 	if err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(schema{
-		"openapi": "3.0.0", "info": info(), "paths": paths,
-		"components": schema{"schemas": g.out, "securitySchemes": schema{
-			"BearerToken": schema{"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"},
-		}},
-	})
+	g.version = gv
+	var paths schema
+	if gv == (apischema.GroupVersion{}) {
+		paths = o.pages()[name](g)
+	} else if paths, err = o.paths(g, gv); err != nil {
+		return nil, err
+	}
+	about, components := info(), schema{"securitySchemes": securityScheme}
+	if gv != (apischema.GroupVersion{}) && !o.builtIn(gv) {
+		about, components = schema{"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}, schema{}
+	}
+	if len(g.out) > 0 {
+		components["schemas"] = g.out
+	}
+	data, err := json.Marshal(schema{"openapi": "3.0.0", "info": about, "paths": paths, "components": components})
 	if err != nil {
-		return nil, fmt.Errorf("render OpenAPI of %s: %w", gv, err)
+		return nil, fmt.Errorf("render OpenAPI of %s: %w", name, err)
 	}
 	return data, nil
 }
@@ -211,194 +240,76 @@ const (
 	protobufV2Old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 )
 
-// etagV2 changes when the v2 document may have: with the kinds of an extension.
-func (o *OpenAPI) etagV2() string {
-	sum := sha512.New()
-	_, _ = fmt.Fprintln(sum, version.Get().GitVersion, version.Get().GitCommit)
-	for _, gv := range o.versions() {
-		_, _ = fmt.Fprintln(sum, gv, o.extension.Hash(gv))
-	}
-	return strings.ToUpper(hex.EncodeToString(sum.Sum(nil)))
-}
-
+// serveV2 answers with the document of all versions. Other servers' part changes without notice, so that the document is what has the tag.
 func (o *OpenAPI) serveV2(w http.ResponseWriter, r *http.Request) error {
-	etag := o.etagV2()
+	data, err := o.swagger(r.Context())
+	if err != nil {
+		return err
+	}
+	etag := digest(data)
 	w.Header().Set("ETag", `"`+etag+`"`)
+	w.Header().Set("Vary", "Accept")
 	if strings.Trim(r.Header.Get("If-None-Match"), `"`) == etag {
-		w.Header().Set("Vary", "Accept")
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	g := &generator{prefix: "#/definitions/", out: map[string]schema{}}
-	paths := schema{}
-	for _, gv := range o.versions() {
-		more, err := o.paths(g, gv)
-		if err != nil {
-			return err
-		}
-		for p, item := range more {
-			paths[p] = item
-		}
-	}
-	data, err := json.Marshal(schema{
-		"swagger": "2.0", "info": info(), "paths": paths, "definitions": g.out,
-		"securityDefinitions": schema{"BearerToken": schema{"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},
-		"security":            []any{schema{"BearerToken": []any{}}},
-	})
-	if err != nil {
-		return fmt.Errorf("render OpenAPI v2: %w", err)
-	}
-	w.Header().Set("Vary", "Accept")
 	accept := r.Header.Get("Accept")
 	if !strings.Contains(accept, protobufV2) && !strings.Contains(accept, protobufV2Old) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(data)
 		return nil
 	}
-	doc, err := openapiv2.ParseDocument(data)
-	if err != nil {
-		return fmt.Errorf("parse OpenAPI v2: %w", err)
-	}
-	if data, err = proto.Marshal(doc); err != nil {
-		return fmt.Errorf("render OpenAPI v2: %w", err)
+	if data, err = o.protobuf.of(etag, func() ([]byte, error) { return protobufOf(data) }); err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", protobufV2)
 	_, _ = w.Write(data)
 	return nil
 }
 
-// object adds a kind's schema with the extension that names it.
-func (o *OpenAPI) object(g *generator, gvk apischema.GroupVersionKind) (schema, error) {
-	obj, err := o.scheme.New(gvk)
+func protobufOf(data []byte) ([]byte, error) {
+	doc, err := openapiv2.ParseDocument(data)
 	if err != nil {
-		return nil, fmt.Errorf("describe %s: %w", gvk, err)
+		return nil, fmt.Errorf("parse OpenAPI v2: %w", err)
 	}
-	t := reflect.TypeOf(obj).Elem()
-	ref := g.ref(t)
-	s := g.out[model(t)]
-	s["x-kubernetes-group-version-kind"] = []any{kindOf(gvk)}
-	return ref, nil
+	if data, err = proto.Marshal(doc); err != nil {
+		return nil, fmt.Errorf("render OpenAPI v2: %w", err)
+	}
+	return data, nil
 }
 
-func kindOf(gvk apischema.GroupVersionKind) schema {
-	return schema{"group": gvk.Group, "kind": gvk.Kind, "version": gvk.Version}
+// kept is a document that the garbage collector may take: one that was just made serves the clients that come together, and none is held for those that do not come.
+type kept struct {
+	mu   sync.Mutex
+	name string
+	data weak.Pointer[[]byte]
+}
+
+// of is the document of a name, made where it is not kept.
+func (k *kept) of(name string, render func() ([]byte, error)) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if data := k.data.Value(); data != nil && k.name == name {
+		return *data, nil
+	}
+	data, err := render()
+	if err == nil {
+		k.name, k.data = name, weak.Make(&data)
+	}
+	return data, err
 }
 
 // builtIn is whether a version has kinds with Go types.
 func (o *OpenAPI) builtIn(gv apischema.GroupVersion) bool {
+	for _, v := range rest.Virtuals() {
+		if v.GroupVersion() == gv {
+			return true
+		}
+	}
 	for _, k := range o.kinds {
 		if k.GroupVersion() == gv {
 			return true
 		}
 	}
 	return false
-}
-
-// described adds the schemas of a kind without a Go type.
-func (o *OpenAPI) described(g *generator, k *resource.Kind) (one, many schema, err error) {
-	a, b, err := o.extension.Models(k, !g.v3)
-	if err != nil {
-		return nil, nil, fmt.Errorf("describe %s: %w", k.GroupVersionKind, err)
-	}
-	for _, m := range []Model{a, b} {
-		s := schema{}
-		if err := json.Unmarshal(m.JSON, &s); err != nil {
-			return nil, nil, fmt.Errorf("describe %s: %w", k.GroupVersionKind, err)
-		}
-		g.out[m.Name] = s
-	}
-	for _, t := range []any{metav1.ObjectMeta{}, metav1.ListMeta{}} {
-		g.ref(reflect.TypeOf(t))
-	}
-	return schema{"$ref": g.prefix + a.Name}, schema{"$ref": g.prefix + b.Name}, nil
-}
-
-func (o *OpenAPI) paths(g *generator, gv apischema.GroupVersion) (schema, error) {
-	paths := schema{}
-	for _, k := range o.kinds {
-		if k.GroupVersion() != gv {
-			continue
-		}
-		one, err := o.object(g, k.GroupVersionKind)
-		if err != nil {
-			return nil, err
-		}
-		many, err := o.object(g, gv.WithKind(k.GroupVersionKind.Kind+"List"))
-		if err != nil {
-			return nil, err
-		}
-		if err := o.kindPaths(g, paths, k, one, many); err != nil {
-			return nil, err
-		}
-	}
-	for _, k := range o.extension.Kinds() {
-		if k.GroupVersion() != gv {
-			continue
-		}
-		one, many, err := o.described(g, k)
-		if err != nil {
-			return nil, err
-		}
-		g.untyped = true
-		err = o.kindPaths(g, paths, k, one, many)
-		g.untyped = false
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := o.virtualPaths(g, paths, gv); err != nil {
-		return nil, err
-	}
-	for _, extra := range []any{metav1.DeleteOptions{}, metav1.Status{}, metav1.WatchEvent{}} {
-		g.ref(reflect.TypeOf(extra))
-	}
-	return paths, nil
-}
-
-// kindPaths adds the paths of a resource and its subresources.
-func (o *OpenAPI) kindPaths(g *generator, paths schema, k *resource.Kind, one, many schema) error {
-	var err error
-	base := "/" + root(k.GroupVersion())
-	if k.Namespaced {
-		paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, nil, operationOf{verb: "get", action: "list", answer: many})
-		base += "/namespaces/{namespace}"
-	}
-	collection, item := operations(k, one, many)
-	params := parameters(g, k.Namespaced, false)
-	paths[base+"/"+k.Resource] = pathItem(g, k.GroupVersionKind, params, collection...)
-	paths[base+"/"+k.Resource+"/{name}"] = pathItem(g, k.GroupVersionKind, parameters(g, k.Namespaced, true), item...)
-	for name, sub := range k.Subresources {
-		gvk, answer := k.GroupVersionKind, one
-		if sub.Kind != "" {
-			gvk = sub.GroupVersionKind
-			if answer, err = o.object(g, gvk); err != nil {
-				return err
-			}
-		}
-		var ops []operationOf
-		for _, verb := range sub.Verbs {
-			ops = append(ops, operationOf{verb: method(verb), action: action(verb), body: bodyOf(verb, answer), answer: answer})
-		}
-		paths[base+"/"+k.Resource+"/{name}/"+name] = pathItem(g, gvk, parameters(g, k.Namespaced, true), ops...)
-	}
-	return nil
-}
-
-// virtualPaths adds the paths of what is answered and not stored.
-func (o *OpenAPI) virtualPaths(g *generator, paths schema, gv apischema.GroupVersion) error {
-	for _, v := range rest.Virtuals() {
-		if v.GroupVersion() != gv {
-			continue
-		}
-		one, err := o.object(g, v.GroupVersionKind)
-		if err != nil {
-			return err
-		}
-		base := "/" + root(gv)
-		if v.Namespaced {
-			base += "/namespaces/{namespace}"
-		}
-		paths[base+"/"+v.Resource] = pathItem(g, v.GroupVersionKind, parameters(g, v.Namespaced, false), operationOf{verb: "post", action: "post", body: one, answer: one})
-	}
-	return nil
 }

@@ -2,186 +2,240 @@ package openapi
 
 import (
 	"reflect"
+	"slices"
+	"strings"
+	"unicode"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apischema "k8s.io/apimachinery/pkg/runtime/schema"
-
-	"flagship/apiserver/internal/resource"
 )
 
-// operationOf is one method of a path.
-type operationOf struct {
-	verb, action string
-	body, answer schema
+// Media types.
+const (
+	mediaJSON     = "application/json"
+	mediaYAML     = "application/yaml"
+	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+	anyMedia      = "*/*"
+)
+
+// operation is one method of a path.
+type operation struct {
+	// method is in lower case; action and kind are empty for what is no resource.
+	method, action string
+	id, tag, text  string
+	kind           apischema.GroupVersionKind
+	params         []parameter
+	// body is what it takes, nil for nothing.
+	body               schema
+	required           bool
+	consumes, produces []string
+	// answer is what it gives, with the codes beside 200.
+	answer schema
+	codes  []string
 }
 
-func method(verb string) string {
-	return map[string]string{
-		"create": "post", "get": "get", "list": "get", "update": "put", "patch": "patch", "delete": "delete", "deletecollection": "delete",
-	}[verb]
+// parameter is a part of a path or of a query.
+type parameter struct {
+	name, in, text, typ string
+	required            bool
 }
 
-func action(verb string) string {
-	if a := map[string]string{"create": "post", "update": "put"}[verb]; a != "" {
-		return a
-	}
-	return verb
+func (p parameter) compare(q parameter) int {
+	return strings.Compare(p.name+" "+p.in, q.name+" "+q.in)
 }
 
-func bodyOf(verb string, s schema) schema {
-	switch verb {
-	case "create", "update":
-		return s
-	case "patch":
-		return schema{"type": "object"}
-	}
-	return nil
+func query(name, typ, text string) parameter {
+	return parameter{name: name, in: "query", text: text, typ: typ}
 }
 
-// operations are those of a resource's collection and of one object.
-func operations(k *resource.Kind, one, many schema) (collection, item []operationOf) {
-	for _, verb := range k.ServedVerbs() {
-		switch verb {
-		case "create":
-			collection = append(collection, operationOf{"post", "post", one, one})
-		case "list":
-			collection = append(collection, operationOf{"get", "list", nil, many})
-		case "deletecollection":
-			collection = append(collection, operationOf{"delete", "deletecollection", nil, nil})
-		case "get":
-			item = append(item, operationOf{"get", "get", nil, one})
-		case "update":
-			item = append(item, operationOf{"put", "put", one, one})
-		case "patch":
-			item = append(item, operationOf{"patch", "patch", schema{"type": "object"}, one})
-		case "delete":
-			item = append(item, operationOf{"delete", "delete", nil, nil})
+func inPath(name, text string) parameter {
+	return parameter{name: name, in: "path", text: text, typ: "string", required: true}
+}
+
+var (
+	pretty    = query("pretty", "string", "If 'true', then the output is pretty printed. Defaults to 'false' unless the user-agent indicates a browser or command-line HTTP tool (curl and wget).")
+	namespace = inPath("namespace", "object name and auth scope, such as for teams and projects")
+	subpath   = inPath("path", "path to the resource")
+)
+
+// options are the query parameters that a type of options is read from.
+func options(t reflect.Type) []parameter {
+	var out []parameter
+	docs := reflect.New(t).Interface().(documented).SwaggerDoc()
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		typ := f.Type
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
 		}
-	}
-	return collection, item
-}
-
-func parameter(g *generator, name, in, text, typ string, required bool) schema {
-	p := schema{"name": name, "in": in, "description": text}
-	if g.v3 {
-		p["schema"] = schema{"type": typ, "uniqueItems": true}
-	} else {
-		p["type"], p["uniqueItems"] = typ, true
-	}
-	if required {
-		p["required"] = true
-	}
-	return p
-}
-
-// parameters are those of a path.
-func parameters(g *generator, namespaced, name bool) []any {
-	var out []any
-	if name {
-		out = append(out, parameter(g, "name", "path", "name of the object", "string", true))
-	}
-	if namespaced {
-		out = append(out, parameter(g, "namespace", "path", "object name and auth scope, such as for teams and projects", "string", true))
-	}
-	return append(out, parameter(g, "pretty", "query", "If 'true', then the output is pretty printed.", "string", false))
-}
-
-// queryOf are the query parameters of an action.
-func queryOf(g *generator, action string) []any {
-	q := func(name, text, typ string) any { return parameter(g, name, "query", text, typ, false) }
-	switch action {
-	case "list":
-		return []any{
-			q("allowWatchBookmarks", "allowWatchBookmarks requests watch events with type \"BOOKMARK\".", "boolean"),
-			q("continue", "The continue option should be set when retrieving more results from the server.", "string"),
-			q("fieldSelector", "A selector to restrict the list of returned objects by their fields.", "string"),
-			q("labelSelector", "A selector to restrict the list of returned objects by their labels.", "string"),
-			q("limit", "limit is a maximum number of responses to return for a list call.", "integer"),
-			q("resourceVersion", "resourceVersion sets a constraint on what resource versions a request may be served from.", "string"),
-			q("resourceVersionMatch", "resourceVersionMatch determines how resourceVersion is applied to list calls.", "string"),
-			q("sendInitialEvents", "sendInitialEvents=true may be set together with watch=true.", "boolean"),
-			q("timeoutSeconds", "Timeout for the list/watch call.", "integer"),
-			q("watch", "Watch for changes to the described resources.", "boolean"),
+		if name == "" || typ.Kind() == reflect.Struct {
+			continue
 		}
-	case "post", "put", "patch":
-		out := []any{
-			q("dryRun", "When present, indicates that modifications should not be persisted.", "string"),
-			q("fieldManager", "fieldManager is a name associated with the actor or entity that is making these changes.", "string"),
-			q("fieldValidation", "fieldValidation instructs the server on how to handle objects in the request containing unknown or duplicate fields: Ignore, Warn or Strict.", "string"),
+		if typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
 		}
-		if action == "patch" {
-			out = append(out, q("force", "Force is going to \"force\" Apply requests.", "boolean"))
+		kind := "string"
+		switch typ.Kind() {
+		case reflect.Bool:
+			kind = "boolean"
+		case reflect.Int32, reflect.Int64:
+			kind = "integer"
 		}
-		return out
-	case "delete", "deletecollection":
-		return []any{
-			q("dryRun", "When present, indicates that modifications should not be persisted.", "string"),
-			q("gracePeriodSeconds", "The duration in seconds before the object should be deleted.", "integer"),
-			q("propagationPolicy", "Whether and how garbage collection will be performed.", "string"),
-		}
-	}
-	return nil
-}
-
-func patchMedia(g *generator) []string {
-	if g.untyped {
-		return []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
-	}
-	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
-}
-
-func pathItem(g *generator, gvk apischema.GroupVersionKind, params []any, ops ...operationOf) schema {
-	item := schema{}
-	if len(params) > 0 {
-		item["parameters"] = params
-	}
-	for _, op := range ops {
-		item[op.verb] = operation(g, gvk, op)
-	}
-	return item
-}
-
-func operation(g *generator, gvk apischema.GroupVersionKind, op operationOf) schema {
-	answer := op.answer
-	if answer == nil {
-		answer = g.ref(reflect.TypeFor[metav1.Status]())
-	}
-	out := schema{
-		"x-kubernetes-action": op.action, "x-kubernetes-group-version-kind": kindOf(gvk),
-		"responses": schema{"200": response(g, answer), "401": schema{"description": "Unauthorized"}},
-	}
-	query := queryOf(g, op.action)
-	if op.body != nil {
-		if g.v3 {
-			media := []string{"*/*"}
-			if op.action == "patch" {
-				media = patchMedia(g)
-			}
-			content := schema{}
-			for _, m := range media {
-				content[m] = schema{"schema": op.body}
-			}
-			out["requestBody"] = schema{"content": content, "required": true}
-		} else {
-			query = append([]any{schema{"name": "body", "in": "body", "required": true, "schema": op.body}}, query...)
-			if op.action == "patch" {
-				out["consumes"] = patchMedia(g)
-			}
-		}
-	}
-	if len(query) > 0 {
-		out["parameters"] = query
+		out = append(out, query(name, kind, docs[name]))
 	}
 	return out
 }
 
-func response(g *generator, s schema) schema {
+// word makes a part of an identifier: what is no letter or digit goes, and the next letter is a capital.
+func word(s string, capital bool) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case !unicode.IsLetter(r) && r != '_' && (i == 0 || !unicode.IsDigit(r)):
+			capital = true
+		case capital:
+			b.WriteRune(unicode.ToUpper(r))
+			capital = false
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// tagOf is what operations of a version are gathered under, and wordOf what stands for it in their identifiers.
+func tagOf(gv apischema.GroupVersion) string {
+	out := word(groupWord(gv.Group), false)
+	if gv.Version != "" {
+		out += "_" + word(gv.Version, false)
+	}
+	return out
+}
+
+func wordOf(gv apischema.GroupVersion) string {
+	return word(groupWord(gv.Group), true) + word(gv.Version, true)
+}
+
+func groupWord(group string) string {
+	if group == "" {
+		return "core"
+	}
+	return strings.TrimSuffix(group, ".k8s.io")
+}
+
+// article is a noun with " a " or " an " before it; plurals have none.
+func article(noun string) string {
+	switch {
+	case strings.HasSuffix(noun, "s") && !strings.HasSuffix(noun, "ss"):
+		return " " + noun
+	case strings.ContainsRune("aeiouAEIOU", rune(noun[0])):
+		return " an " + noun
+	}
+	return " a " + noun
+}
+
+// items are the operations of a path as the specification has them. Parameters that all have are the path's.
+func (g *generator) items(ops []operation) schema {
+	item := schema{}
+	shared := slices.Clone(ops[0].params)
+	for _, op := range ops[1:] {
+		shared = slices.DeleteFunc(shared, func(p parameter) bool { return !slices.Contains(op.params, p) })
+	}
+	if len(shared) > 0 {
+		item["parameters"] = g.parameters(shared, nil)
+	}
+	for _, op := range ops {
+		op.params = slices.DeleteFunc(slices.Clone(op.params), func(p parameter) bool { return slices.Contains(shared, p) })
+		item[op.method] = g.operation(&op)
+	}
+	return item
+}
+
+func (g *generator) parameters(params []parameter, body schema) []any {
+	slices.SortFunc(params, parameter.compare)
+	var out []any
+	for _, p := range params {
+		if body != nil && p.name > "body" {
+			out, body = append(out, body), nil
+		}
+		s := schema{"name": p.name, "in": p.in}
+		if p.text != "" {
+			s["description"] = p.text
+		}
+		if p.required {
+			s["required"] = true
+		}
+		typ := schema{"type": p.typ, "uniqueItems": true}
+		if g.v3 {
+			s["schema"] = typ
+		} else {
+			merge(s, typ)
+		}
+		out = append(out, s)
+	}
+	if body != nil {
+		out = append(out, body)
+	}
+	return out
+}
+
+func (g *generator) operation(op *operation) schema {
+	out := schema{"operationId": op.id, "tags": []string{op.tag}, "description": op.text, "responses": g.responses(op)}
+	if op.action != "" {
+		out["x-kubernetes-action"] = op.action
+	}
+	if op.kind.Kind != "" {
+		out["x-kubernetes-group-version-kind"] = kindOf(op.kind)
+	}
+	var body schema
+	if op.body != nil {
+		if g.v3 {
+			body = schema{"content": g.content(op.consumes, op.body)}
+		} else {
+			body = schema{"name": "body", "in": "body", "schema": op.body}
+		}
+		if op.required {
+			body["required"] = true
+		}
+	}
+	if g.v3 && body != nil {
+		out["requestBody"], body = body, nil
+	}
+	if params := g.parameters(op.params, body); len(params) > 0 {
+		out["parameters"] = params
+	}
 	if !g.v3 {
-		return schema{"description": "OK", "schema": s}
+		out["schemes"] = []string{"https"}
+		if len(op.consumes) > 0 {
+			out["consumes"] = op.consumes
+		}
+		if len(op.produces) > 0 {
+			out["produces"] = op.produces
+		}
 	}
-	content := schema{}
-	for _, m := range []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"} {
-		content[m] = schema{"schema": s}
+	return out
+}
+
+func (g *generator) content(media []string, s schema) schema {
+	out := schema{}
+	for _, m := range media {
+		out[m] = schema{"schema": s}
 	}
-	return schema{"description": "OK", "content": content}
+	return out
+}
+
+func (g *generator) responses(op *operation) schema {
+	out := schema{"401": schema{"description": "Unauthorized"}}
+	for _, code := range append([]string{"200"}, op.codes...) {
+		r := schema{"description": map[string]string{"200": "OK", "201": "Created", "202": "Accepted"}[code]}
+		switch {
+		case op.answer == nil:
+		case g.v3:
+			r["content"] = g.content(op.produces, op.answer)
+		default:
+			r["schema"] = op.answer
+		}
+		out[code] = r
+	}
+	return out
 }
