@@ -150,7 +150,7 @@ func (h *Hooks) pools(family corev1.IPFamily) ([]netip.Prefix, error) {
 		none = false
 		if c.DeletionTimestamp == nil && meta.IsStatusConditionTrue(c.Status.Conditions, networkingv1.ServiceCIDRConditionReady) {
 			for _, text := range c.Spec.CIDRs {
-				if p, err := netip.ParsePrefix(text); err == nil && familyOf(p.Addr()) == family && !slices.Contains(ready, p.Masked()) {
+				if p, err := netip.ParsePrefix(text); err == nil && Family(p.Addr()) == family && !slices.Contains(ready, p.Masked()) {
 					ready = append(ready, p.Masked())
 				}
 			}
@@ -163,7 +163,7 @@ func (h *Hooks) pools(family corev1.IPFamily) ([]netip.Prefix, error) {
 	own := func(p netip.Prefix) bool { return slices.Contains(h.cfg.Ranges, p) }
 	if none {
 		for _, p := range h.cfg.Ranges {
-			if familyOf(p.Addr()) == family {
+			if Family(p.Addr()) == family {
 				ready = append(ready, p)
 			}
 		}
@@ -256,7 +256,7 @@ func ipAddress(svc *corev1.Service, ip netip.Addr) *networkingv1.IPAddress {
 	return &networkingv1.IPAddress{
 		TypeMeta: metav1.TypeMeta{Kind: "IPAddress", APIVersion: "networking.k8s.io/v1"},
 		ObjectMeta: metav1.ObjectMeta{Name: ip.String(), Labels: map[string]string{
-			networkingv1.LabelIPAddressFamily: string(familyOf(ip)), networkingv1.LabelManagedBy: managedBy,
+			networkingv1.LabelIPAddressFamily: string(Family(ip)), networkingv1.LabelManagedBy: managedBy,
 		}},
 		Spec: networkingv1.IPAddressSpec{ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: svc.Namespace, Name: svc.Name}},
 	}

@@ -19,7 +19,8 @@ func headless(s *corev1.Service) bool {
 	return len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIPs[0] == corev1.ClusterIPNone
 }
 
-func familyOf(ip netip.Addr) corev1.IPFamily {
+// Family is that of an address.
+func Family(ip netip.Addr) corev1.IPFamily {
 	if ip.Is4() {
 		return corev1.IPv4Protocol
 	}
@@ -173,7 +174,7 @@ func (h *Hooks) families(svc, was *corev1.Service) error {
 		if err != nil || i < len(s.IPFamilies) {
 			continue // None, or told by the client
 		}
-		if f := familyOf(ip.Unmap()); h.configured(f) {
+		if f := Family(ip.Unmap()); h.configured(f) {
 			s.IPFamilies = append(s.IPFamilies, f)
 		} else {
 			errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(i), s.ClusterIPs, fmt.Sprintf("%s is not configured on this cluster", f)))
@@ -182,7 +183,7 @@ func (h *Hooks) families(svc, was *corev1.Service) error {
 	if len(errs) > 0 {
 		return invalid(svc, errs...)
 	}
-	first := familyOf(h.cfg.Ranges[0].Addr())
+	first := Family(h.cfg.Ranges[0].Addr())
 	if free {
 		if len(s.IPFamilies) == 0 {
 			s.IPFamilies = []corev1.IPFamily{first}
@@ -245,5 +246,5 @@ func checkPolicy(svc, was *corev1.Service) (errs field.ErrorList) {
 
 // configured is whether the cluster has service addresses of a family.
 func (h *Hooks) configured(f corev1.IPFamily) bool {
-	return slices.ContainsFunc(h.cfg.Ranges, func(p netip.Prefix) bool { return familyOf(p.Addr()) == f })
+	return slices.ContainsFunc(h.cfg.Ranges, func(p netip.Prefix) bool { return Family(p.Addr()) == f })
 }

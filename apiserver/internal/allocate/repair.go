@@ -73,7 +73,7 @@ func (h *Hooks) repair(ctx context.Context, now time.Time) error {
 			a := held[ip.Unmap().String()]
 			if a != nil {
 				owner, ok := parent(a)
-				if ok && owner.Namespace == svc.Namespace && owner.Name == svc.Name && a.Labels[networkingv1.LabelManagedBy] == managedBy && a.Labels[networkingv1.LabelIPAddressFamily] == string(familyOf(ip.Unmap())) {
+				if ok && owner.Namespace == svc.Namespace && owner.Name == svc.Name && a.Labels[networkingv1.LabelManagedBy] == managedBy && a.Labels[networkingv1.LabelIPAddressFamily] == string(Family(ip.Unmap())) {
 					continue
 				}
 				if other := (types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}); ok && owner != other && slices.Contains(claimed[owner], text) {

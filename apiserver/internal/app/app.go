@@ -30,6 +30,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -293,7 +294,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
 		Admission: lazy, Reviewer: &reviewer{tokens: id.tokens, authorizer: authorizer}, Hooks: hooks{s.allocator, authorizer, s.local.namespace},
-		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig}, lazy, s.log.Named("connect")),
+		Connect: connect.New(connect.Config{AddressTypes: types, TLS: tlsConfig, Family: discoveryv1.AddressType(allocate.Family(s.cfg.ServiceRanges[0].Addr()))}, lazy, s.log.Named("connect")),
 		Tokens:  &tokenIssuer{issuer: id.issuer, getter: &lateGetter{id: id}}, Stopping: s.phases.Draining,
 	})
 	if err != nil {

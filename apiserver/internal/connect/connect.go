@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +28,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	utilproxy "k8s.io/apimachinery/pkg/util/proxy"
-	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"flagship/apiserver/internal/rest"
 )
@@ -46,6 +47,8 @@ type Config struct {
 	AddressTypes []corev1.NodeAddressType
 	// TLS is the client side of connections to kubelets.
 	TLS *tls.Config
+	// Family is that of the endpoints which are taken first.
+	Family discoveryv1.AddressType
 }
 
 // Connector implements rest.Connector.
@@ -54,7 +57,11 @@ type Connector struct {
 	reader  Reader
 	log     *zap.Logger
 	kubelet http.RoundTripper
-	plain   http.RoundTripper
+	// unchecked reaches kubelets whatever certificate they show.
+	unchecked http.RoundTripper
+	plain     http.RoundTripper
+	// allowed is whether an address may be a pod's or a node's. This host and what is local to it are not, for whoever may write a status.
+	allowed func(net.IP) bool
 }
 
 // New returns a connector; it opens no connection.
@@ -68,8 +75,12 @@ func New(cfg Config, reader Reader, log *zap.Logger) *Connector {
 			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 		}
 	}
+	unchecked := cfg.TLS.Clone()
+	if unchecked != nil {
+		unchecked.RootCAs, unchecked.InsecureSkipVerify = nil, true // as a request for a log may ask
+	}
 	return &Connector{
-		cfg: cfg, reader: reader, log: log, kubelet: transport(cfg.TLS),
+		cfg: cfg, reader: reader, log: log, kubelet: transport(cfg.TLS), unchecked: transport(unchecked), allowed: net.IP.IsGlobalUnicast,
 		// A pod's or service's certificate says nothing about who it is:
 		// upstream does not check it either.
 		plain: transport(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}), //nolint:gosec // see above
@@ -80,7 +91,8 @@ var (
 	pods     = corev1.SchemeGroupVersion.WithResource("pods")
 	nodes    = corev1.SchemeGroupVersion.WithResource("nodes")
 	services = corev1.SchemeGroupVersion.WithResource("services")
-	slices   = discoveryv1.SchemeGroupVersion.WithResource("endpointslices")
+
+	endpointSlices = discoveryv1.SchemeGroupVersion.WithResource("endpointslices")
 )
 
 // Connect serves one request.
@@ -93,86 +105,50 @@ func (c *Connector) Connect(w http.ResponseWriter, r *http.Request, info *rest.I
 		return err
 	}
 	pod := obj.(*corev1.Pod)
+	if info.Subresource == "log" {
+		return c.containerLog(w, r, pod)
+	}
 	location, err := c.kubeletPath(r, pod, info.Subresource)
 	if err != nil {
 		return err
-	}
-	if info.Subresource == "log" && wsstream.IsWebSocketRequest(r) {
-		return c.socketLog(w, r, location)
 	}
 	c.forward(w, r, location, c.kubelet)
 	return nil
 }
 
-// kubeletPath is the kubelet's URL for a pod's subresource.
+// kubeletPath is the kubelet's URL for a stream to a pod.
 func (c *Connector) kubeletPath(r *http.Request, pod *corev1.Pod, sub string) (*url.URL, error) {
-	if pod.Spec.NodeName == "" {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
-	}
-	base, err := c.nodeURL(pod.Spec.NodeName)
-	if err != nil {
-		return nil, err
-	}
 	in, out := r.URL.Query(), url.Values{}
-	switch sub {
-	case "portforward":
+	path := pod.Namespace + "/" + pod.Name
+	if sub == "portforward" {
+		sub = "portForward"
 		for _, p := range in["ports"] {
 			out.Add("port", p)
 		}
-		base.Path = "/portForward/" + pod.Namespace + "/" + pod.Name
-		base.RawQuery = out.Encode()
-		return base, nil
-	case "log":
+	} else {
 		container, err := containerOf(pod, in.Get("container"))
 		if err != nil {
 			return nil, err
 		}
-		if err := checkLog(in); err != nil {
-			return nil, err
-		}
-		for _, k := range []string{"follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"} {
-			if v, ok := in[k]; ok {
-				out[k] = v
+		path += "/" + container
+		for from, to := range map[string]string{"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"} {
+			if v := in.Get(from); v == "true" || v == "1" {
+				out.Set(to, "1")
 			}
 		}
-		base.Path = "/containerLogs/" + pod.Namespace + "/" + pod.Name + "/" + container
-		base.RawQuery = out.Encode()
-		return base, nil
+		for _, arg := range in["command"] {
+			out.Add("command", arg)
+		}
 	}
-	container, err := containerOf(pod, in.Get("container"))
+	if pod.Spec.NodeName == "" {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
+	}
+	base, err := c.hostURL(pod)
 	if err != nil {
 		return nil, err
 	}
-	for from, to := range map[string]string{"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"} {
-		if v := in.Get(from); v == "true" || v == "1" {
-			out.Set(to, "1")
-		}
-	}
-	for _, arg := range in["command"] {
-		out.Add("command", arg)
-	}
-	base.Path = "/" + sub + "/" + pod.Namespace + "/" + pod.Name + "/" + container
-	base.RawQuery = out.Encode()
+	base.Path, base.RawQuery = "/"+sub+"/"+path, out.Encode()
 	return base, nil
-}
-
-// checkLog refuses options that contradict each other.
-func checkLog(q url.Values) error {
-	if q.Get("sinceSeconds") != "" && q.Get("sinceTime") != "" {
-		return apierrors.NewBadRequest("at most one of sinceTime or sinceSeconds may be specified")
-	}
-	for _, k := range []string{"sinceSeconds", "tailLines", "limitBytes"} {
-		if s := q.Get(k); s != "" {
-			least := int64(1)
-			if k == "tailLines" {
-				least = 0
-			}
-			if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < least {
-				return apierrors.NewBadRequest(fmt.Sprintf("%s: Invalid value: %q: must be at least %d", k, s, least))
-			}
-		}
-	}
-	return nil
 }
 
 // containerOf finds the container that a request means.
@@ -181,37 +157,41 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 		if len(pod.Spec.Containers) == 1 {
 			return pod.Spec.Containers[0].Name, nil
 		}
-		message := fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.Name, names(pod.Spec.Containers))
-		if len(pod.Spec.InitContainers) > 0 {
-			message += fmt.Sprintf(" or one of the init containers: [%s]", names(pod.Spec.InitContainers))
-		}
-		return "", apierrors.NewBadRequest(message)
+		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: %s", pod.Name, names(pod)))
 	}
-	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return name, nil
-			}
-		}
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		if pod.Spec.EphemeralContainers[i].Name == name {
-			return name, nil
-		}
+	if slices.Contains(names(pod), name) {
+		return name, nil
 	}
 	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 }
 
-func names(containers []corev1.Container) string {
-	out := make([]string, len(containers))
-	for i := range containers {
-		out[i] = containers[i].Name
+// names are those of all containers, in the order in which they start.
+func names(pod *corev1.Pod) []string {
+	var out []string
+	for i := range pod.Spec.InitContainers {
+		out = append(out, pod.Spec.InitContainers[i].Name)
 	}
-	return strings.Join(out, " ")
+	for i := range pod.Spec.Containers {
+		out = append(out, pod.Spec.Containers[i].Name)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		out = append(out, pod.Spec.EphemeralContainers[i].Name)
+	}
+	return out
 }
 
 // defaultKubeletPort is where a kubelet serves that does not say.
 const defaultKubeletPort = 10250
+
+// hostURL is the URL of the kubelet that runs a pod.
+func (c *Connector) hostURL(pod *corev1.Pod) (*url.URL, error) {
+	base, err := c.nodeURL(pod.Spec.NodeName)
+	if apierrors.IsNotFound(err) {
+		// Upstream says it so: what is asked for is a pod.
+		err = apierrors.NewNotFound(pods.GroupResource(), pod.Spec.NodeName)
+	}
+	return base, err
+}
 
 func (c *Connector) nodeURL(name string) (*url.URL, error) {
 	obj, err := c.reader.Read(nodes, "", name)
@@ -233,20 +213,8 @@ func (c *Connector) nodeURL(name string) (*url.URL, error) {
 	return nil, apierrors.NewInternalError(fmt.Errorf("no preferred addresses found; known addresses: %v", node.Status.Addresses))
 }
 
-// splitTarget reads "[scheme:]name[:port]".
-func splitTarget(s string) (scheme, name, port string) {
-	parts := strings.Split(s, ":")
-	switch len(parts) {
-	case 3:
-		return parts[0], parts[1], parts[2]
-	case 2:
-		return "", parts[0], parts[1]
-	}
-	return "", s, ""
-}
-
 func (c *Connector) proxy(w http.ResponseWriter, r *http.Request, info *rest.Info) error {
-	scheme, name, port := splitTarget(info.Name)
+	scheme, name, port, ok := utilnet.SplitSchemeNamePort(info.Name)
 	_, tail, _ := strings.Cut(r.URL.Path, "/"+info.Resource+"/"+info.Name+"/proxy")
 	if tail == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		to := *r.URL
@@ -254,15 +222,15 @@ func (c *Connector) proxy(w http.ResponseWriter, r *http.Request, info *rest.Inf
 		http.Redirect(w, r, to.String(), http.StatusMovedPermanently)
 		return nil
 	}
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("invalid %s request %q", strings.TrimSuffix(info.Resource, "s"), info.Name))
+	}
 	var target *url.URL
 	var err error
 	via := c.plain
 	switch info.Resource {
 	case "nodes":
-		if target, err = c.nodeURL(name); err == nil && port != "" {
-			target.Host = net.JoinHostPort(target.Hostname(), port)
-		}
-		via = c.kubelet
+		target, via, err = c.nodeTarget(r, scheme, name, port)
 	case "pods":
 		target, err = c.podURL(info.Namespace, scheme, name, port)
 	default:
@@ -277,17 +245,42 @@ func (c *Connector) proxy(w http.ResponseWriter, r *http.Request, info *rest.Inf
 	return nil
 }
 
+// nodeTarget is a node's kubelet, which is told who this server is, or another port of the node, which is not.
+func (c *Connector) nodeTarget(r *http.Request, scheme, name, port string) (*url.URL, http.RoundTripper, error) {
+	target, err := c.nodeURL(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	addresses, err := net.DefaultResolver.LookupIPAddr(r.Context(), target.Hostname())
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	for _, a := range addresses {
+		if !c.allowed(a.IP) {
+			return nil, nil, errNotAllowed()
+		}
+	}
+	if port == "" || port == target.Port() {
+		return target, c.kubelet, nil
+	}
+	return endpointURL(scheme, target.Hostname(), port), c.plain, nil
+}
+
+func errNotAllowed() error { return apierrors.NewBadRequest("address not allowed") }
+
 func (c *Connector) podURL(namespace, scheme, name, port string) (*url.URL, error) {
 	obj, err := c.reader.Read(pods, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	pod := obj.(*corev1.Pod)
-	if pod.Status.PodIP == "" {
-		return nil, apierrors.NewBadRequest("address not allowed")
+	for i := range pod.Spec.Containers {
+		if ports := pod.Spec.Containers[i].Ports; port == "" && len(ports) > 0 {
+			port = strconv.Itoa(int(ports[0].ContainerPort))
+		}
 	}
-	if port == "" && len(pod.Spec.Containers) > 0 && len(pod.Spec.Containers[0].Ports) > 0 {
-		port = strconv.Itoa(int(pod.Spec.Containers[0].Ports[0].ContainerPort))
+	if ip := net.ParseIP(pod.Status.PodIP); ip == nil || !c.allowed(ip) {
+		return nil, errNotAllowed()
 	}
 	return endpointURL(scheme, pod.Status.PodIP, port), nil
 }
@@ -305,60 +298,74 @@ func endpointURL(scheme, ip, port string) *url.URL {
 	return &url.URL{Scheme: scheme, Host: host}
 }
 
-// serviceURL picks one of a service's ready endpoints.
+// serviceURL picks one of a service's ready endpoints, of those that are pods of its namespace: what else an endpoint names is not for the server to reach.
 func (c *Connector) serviceURL(namespace, scheme, name, port string) (*url.URL, error) {
-	obj, err := c.reader.Read(services, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	svc := obj.(*corev1.Service)
-	portName, found := "", port == "" && len(svc.Spec.Ports) == 1
-	if found {
-		portName = svc.Spec.Ports[0].Name
-	}
-	for _, p := range svc.Spec.Ports {
-		if port != "" && (p.Name == port || strconv.Itoa(int(p.Port)) == port) {
-			portName, found = p.Name, true
+	if number, err := strconv.ParseInt(port, 10, 64); err == nil {
+		obj, err := c.reader.Read(services, namespace, name)
+		if err != nil {
+			return nil, err
 		}
+		ports := obj.(*corev1.Service).Spec.Ports
+		i := slices.IndexFunc(ports, func(p corev1.ServicePort) bool { return int64(p.Port) == number })
+		if i < 0 {
+			return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", number, name))
+		}
+		port = ports[i].Name
 	}
-	if !found {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, name))
-	}
-	var hosts []string
-	err = c.reader.Each(slices, namespace, func(o runtime.Object) bool {
+	var preferred, other []string
+	err := c.reader.Each(endpointSlices, namespace, func(o runtime.Object) bool {
 		s := o.(*discoveryv1.EndpointSlice)
-		if s.Labels[discoveryv1.LabelServiceName] == name {
-			hosts = append(hosts, ready(s, portName)...)
+		switch {
+		case s.Labels[discoveryv1.LabelServiceName] != name:
+		case s.AddressType == c.cfg.Family:
+			preferred = append(preferred, c.ready(s, port)...)
+		default:
+			other = append(other, c.ready(s, port)...)
 		}
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(hosts) == 0 {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	for _, hosts := range [][]string{preferred, other} {
+		if len(hosts) > 0 {
+			host := hosts[rand.IntN(len(hosts))] //nolint:gosec // a choice of endpoint is no secret
+			if scheme == "" {
+				scheme = "http"
+			}
+			return &url.URL{Scheme: scheme, Host: host}, nil
+		}
 	}
-	host, p, err := net.SplitHostPort(hosts[rand.IntN(len(hosts))]) //nolint:gosec // a choice of endpoint is no secret
-	if err != nil {
-		return nil, err
-	}
-	return endpointURL(scheme, host, p), nil
+	return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 }
 
-func ready(s *discoveryv1.EndpointSlice, portName string) []string {
+// ready are the endpoints of a slice with a port that may be reached, as HOST:PORT.
+func (c *Connector) ready(s *discoveryv1.EndpointSlice, port string) []string {
 	var out []string
 	for _, p := range s.Ports {
-		if p.Port == nil || p.Name != nil && *p.Name != portName {
+		if p.Port == nil || p.Name == nil || *p.Name != port {
 			continue
 		}
-		for _, e := range s.Endpoints {
-			if e.Conditions.Ready != nil && !*e.Conditions.Ready || len(e.Addresses) == 0 {
-				continue
+		for i := range s.Endpoints {
+			e := &s.Endpoints[i]
+			if (e.Conditions.Ready == nil || *e.Conditions.Ready) && len(e.Addresses) > 0 && c.isPod(s.Namespace, e) {
+				out = append(out, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
 			}
-			out = append(out, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
 		}
 	}
 	return out
+}
+
+// isPod is whether an endpoint is what it says, a pod of the namespace.
+func (c *Connector) isPod(namespace string, e *discoveryv1.Endpoint) bool {
+	if e.TargetRef == nil || e.TargetRef.Namespace != namespace {
+		return false
+	}
+	obj, err := c.reader.Read(pods, namespace, e.TargetRef.Name)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(obj.(*corev1.Pod).Status.PodIPs, func(ip corev1.PodIP) bool { return ip.IP == e.Addresses[0] })
 }
 
 // forward sends the request on and copies the answer back, both ways for an

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/zap"
 	"golang.org/x/net/websocket"
 
 	"flagship/apiserver/internal/rest"
@@ -24,13 +23,12 @@ func TestSocketLog(t *testing.T) {
 		fmt.Fprint(w, "one\ntwo\n")
 	}))
 	defer kubelet.Close()
-	c := New(Config{}, nil, zap.NewNop())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to, err := url.Parse(kubelet.URL + r.URL.Path)
 		if err != nil {
 			t.Error(err)
 		}
-		if err := c.socketLog(w, r, to); err != nil {
+		if err := socketLog(w, r, to, http.DefaultTransport); err != nil {
 			rest.WriteError(w, r, err)
 		}
 	}))
