@@ -204,6 +204,17 @@ func customSubresources(c *cluster) {
 	sc = c.json("PUT", widgets+"/sub/scale", jsonType, `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"sub","namespace":"default"},"spec":{"replicas":7}}`, 200)
 	c.want(sc, 7, "spec", "replicas")
 	c.want(c.json("GET", widgets+"/sub", "", "", 200), 7, "spec", "replicas")
+
+	// A number that is not there cannot be read, and a change that leaves it out sets none.
+	define(c, `{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"gauges.example.com"},"spec":{"group":"example.com","scope":"Namespaced","names":{"plural":"gauges","kind":"Gauge"},
+"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"scale":{"specReplicasPath":".spec.shards","statusReplicasPath":".status.shards"}},"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`, "gauges.example.com")
+	gauges := "/apis/example.com/v1/namespaces/default/gauges"
+	c.json("POST", gauges, jsonType, `{"apiVersion":"example.com/v1","kind":"Gauge","metadata":{"name":"g"}}`, 201)
+	c.want(c.json("GET", gauges+"/g/scale", "", "", 500), `Internal error occurred: the spec replicas field ".spec.shards" does not exist`, "message")
+	c.want(c.json("PATCH", gauges+"/g/scale", mergeType, `{"metadata":{}}`, 400), `the spec replicas field ".spec.shards" cannot be empty`, "message")
+	c.want(c.json("PATCH", gauges+"/g/scale", mergeType, `{"spec":{"replicas":3}}`, 200), 3, "spec", "replicas")
+	c.want(c.json("GET", gauges+"/g/scale", "", "", 200), 3, "spec", "replicas")
+	c.json("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gauges.example.com", "", "", 200)
 }
 
 func customTables(c *cluster) {

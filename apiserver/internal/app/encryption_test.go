@@ -78,9 +78,36 @@ resources:
 	if _, err := client.Put(t.Context(), "/registry/secrets/kube-system/lost", "k8s:enc:aescbc:v1:gone:xyz"); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.json("GET", "/api/v1/namespaces/kube-system/secrets/lost", "", "", http.StatusInternalServerError); at(got, "message") != `Internal error occurred: unable to transform key "/registry/secrets/kube-system/lost": no matching prefix found` {
-		t.Errorf("a secret of a lost key: %v", at(got, "message"))
-	}
-	c.json("GET", "/api/v1/secrets", "", "", http.StatusInternalServerError)
+	const lost = "/api/v1/namespaces/kube-system/secrets/lost"
+	c.want(c.json("GET", lost, "", "", http.StatusInternalServerError), "Internal error occurred: StorageError: corrupt object, Code: 7, Key: /secrets/kube-system/lost, ResourceVersion: 0, AdditionalErrorMsg: data from the storage is not transformable revision=0: no matching prefix found", "message")
+	c.until("the cache has it", func() bool {
+		code, data := c.call("GET", "/api/v1/secrets", "admin", "", "application/json", "")
+		return code == http.StatusInternalServerError && bytes.Contains(data, []byte(`"reason":"StorageReadError"`)) && bytes.Contains(data, []byte(`"field":"/registry/secrets/kube-system/lost"`))
+	})
 	c.json("GET", secrets, "", "", http.StatusOK)
+
+	// It alone may be deleted without being read, by who has the right.
+	const unread = "?ignoreStoreReadErrorWithClusterBreakingPotential=true"
+	c.json("DELETE", lost, "", "", http.StatusInternalServerError)
+	c.json("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", "application/json", `{"metadata":{"name":"deleter"},"rules":[{"apiGroups":[""],"resources":["secrets"],"verbs":["delete"]}]}`, http.StatusCreated)
+	c.json("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", "application/json", `{"metadata":{"name":"deleter"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"deleter"},"subjects":[{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"jane"}]}`, http.StatusCreated)
+	c.until("jane may delete", func() bool {
+		code, _ := c.call("DELETE", secrets+"/none", "jane", "", "application/json", "")
+		return code == http.StatusNotFound
+	})
+	if code, data := c.call("DELETE", lost+unread, "jane", "", "application/json", ""); code != http.StatusForbidden || !bytes.Contains(data, []byte("unsafe-delete-ignore-read-errors")) {
+		t.Errorf("without the right: %d %s", code, data)
+	}
+	c.json("DELETE", secrets+unread, "", "", http.StatusUnprocessableEntity)
+	c.json("DELETE", lost+unread+"&gracePeriodSeconds=1", "", "", http.StatusUnprocessableEntity)
+	c.json("DELETE", secrets+"/a"+unread, "", "", http.StatusConflict)
+	c.json("DELETE", lost+unread+"&dryRun=All", "", "", http.StatusOK)
+	c.json("GET", lost, "", "", http.StatusInternalServerError)
+	c.want(c.json("DELETE", lost+unread, "", "", http.StatusOK), "Success", "status")
+	c.json("GET", lost, "", "", http.StatusNotFound)
+	c.until("the list is whole again", func() bool {
+		code, _ := c.call("GET", "/api/v1/secrets", "admin", "", "application/json", "")
+		return code == http.StatusOK
+	})
+	c.json("GET", secrets+"/a", "", "", http.StatusOK)
 }

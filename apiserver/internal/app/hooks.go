@@ -9,6 +9,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
@@ -53,4 +54,19 @@ func (h hooks) BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runt
 		}
 	}
 	return h.Hooks.BeforeUpdate(ctx, k, obj, old, dryRun)
+}
+
+// MayDeleteUnread asks for the right to pass by what protects an object that can be read.
+func (h hooks) MayDeleteUnread(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error {
+	const verb = "unsafe-delete-ignore-read-errors"
+	decision, reason, err := h.authz.Authorize(ctx, authz.Attributes{
+		User: rest.UserFrom(ctx), Verb: verb, ResourceRequest: true, Namespace: namespace, Name: name, APIGroup: gvr.Group, APIVersion: gvr.Version, Resource: gvr.Resource,
+	})
+	switch {
+	case err != nil:
+		return apierrors.NewForbidden(gvr.GroupResource(), name, fmt.Errorf("error while checking permission for %q, %w", verb, err))
+	case decision == authz.Allow:
+		return nil
+	}
+	return apierrors.NewForbidden(gvr.GroupResource(), name, fmt.Errorf("not permitted to do %q, reason: %s", verb, reason))
 }

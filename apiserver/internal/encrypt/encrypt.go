@@ -96,8 +96,8 @@ func (t *Transformer) FromStorage(ctx context.Context, key string, data []byte) 
 	if len(errs) == 0 {
 		errs = append(errs, errNoProvider)
 	}
-	err = apierrors.NewInternalError(fmt.Errorf("unable to transform key %q: %w", key, errors.Join(errs...)))
-	t.log.Error("a stored value cannot be decrypted", zap.Error(err))
+	err = errors.Join(errs...)
+	t.log.Error("a stored value cannot be decrypted", zap.String("key", key), zap.Error(err))
 	return nil, false, err
 }
 

@@ -7,11 +7,12 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"flagship/apiserver/internal/resource"
 )
 
 // steps are the members that a path such as .spec.replicas leads through.
@@ -26,7 +27,7 @@ func scaler(s *apiextensionsv1.CustomResourceSubresourceScale) (func(runtime.Obj
 			return nil, err
 		}
 		if !found {
-			return nil, apierrors.NewInternalError(fmt.Errorf("the spec replicas field %q does not exist", s.SpecReplicasPath))
+			want = resource.NoReplicas
 		}
 		have, _, err := unstructured.NestedInt64(u.Object, steps(s.StatusReplicasPath)...)
 		if err != nil {

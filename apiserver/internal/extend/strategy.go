@@ -54,6 +54,7 @@ func strategy(d *definition, v *apiextensionsv1.CustomResourceDefinitionVersion)
 	if v.Subresources != nil && v.Subresources.Scale != nil {
 		c.scale = v.Subresources.Scale
 		s.Scale, s.SetReplicas = scaler(c.scale)
+		s.ReplicasPath = c.scale.SpecReplicasPath
 	}
 	s.Fields, s.FieldNames = selectable(v.SelectableFields)
 	s.Columns, s.Row = table(v)

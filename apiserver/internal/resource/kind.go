@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"math"
+
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -114,11 +116,14 @@ type Strategy struct {
 	// it, given what the client asked for (nil where it did not). A negative
 	// or nil answer deletes at once.
 	GraceSeconds func(obj runtime.Object, asked *int64) *int64
-	// Scale and SetReplicas are the scale subresource of a kind without a Go
-	// type.
-	Scale       func(obj runtime.Object) (*autoscalingv1.Scale, error)
-	SetReplicas func(obj runtime.Object, n int32) error
+	// Scale and SetReplicas are the scale subresource of a kind without a Go type, whose number is at ReplicasPath: NoReplicas where it is not there.
+	Scale        func(obj runtime.Object) (*autoscalingv1.Scale, error)
+	SetReplicas  func(obj runtime.Object, n int32) error
+	ReplicasPath string
 }
+
+// NoReplicas is no number of replicas.
+const NoReplicas = math.MinInt32
 
 // GroupResource names the resource in errors.
 func (k *Kind) GroupResource() schema.GroupResource {

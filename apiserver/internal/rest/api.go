@@ -29,6 +29,8 @@ import (
 
 // Storage is what writes go to.
 type Storage interface {
+	// Prefix heads the keys in the store.
+	Prefix() string
 	Get(ctx context.Context, key string) (store.Item, int64, error)
 	List(ctx context.Context, prefix, start string, limit, rev int64) (store.Page, error)
 	Create(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error)
@@ -60,6 +62,8 @@ type Hooks interface {
 	BeforeCreate(ctx context.Context, k *resource.Kind, obj runtime.Object, dryRun bool) (done func(written bool), err error)
 	BeforeUpdate(ctx context.Context, k *resource.Kind, obj, old runtime.Object, dryRun bool) (done func(written bool), err error)
 	AfterDelete(ctx context.Context, k *resource.Kind, obj runtime.Object)
+	// MayDeleteUnread is nil where who asks may delete an object that cannot be read, else why not.
+	MayDeleteUnread(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string) error
 	// Forbids is what of a write depends on who makes it and on other objects;
 	// its errors come before those of the validation. old is nil on a creation.
 	Forbids(ctx context.Context, verb, sub string, obj, old runtime.Object) field.ErrorList

@@ -54,7 +54,7 @@ func (a *API) empty(res *Resource) (runtime.Object, error) {
 func (a *API) decodeUnstructured(res *Resource, e *watchcache.Entry) (runtime.Object, error) {
 	u, err := res.codec.Decode(e.Value)
 	if err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	u.SetResourceVersion(revision(e.Rev))
 	return u, nil
@@ -72,7 +72,7 @@ func encodeUnstructured(res *Resource, obj runtime.Object) ([]byte, error) {
 func (a *API) appendUnstructured(dst []byte, res *Resource, f form, e *watchcache.Entry) ([]byte, error) {
 	data, err := res.codec.Render(e.Value, e.Rev)
 	if err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	rv := revision(e.Rev)
 	if f.as == "" {
@@ -89,7 +89,7 @@ func (a *API) appendUnstructured(dst []byte, res *Resource, f form, e *watchcach
 	}
 	m := &metav1.PartialObjectMetadata{}
 	if err := json.Unmarshal(partial, m); err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	raw, err := m.Marshal()
 	if err != nil {
@@ -105,7 +105,7 @@ func uidOf(res *Resource, e *watchcache.Entry) (string, error) {
 	}
 	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
-		return "", fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		return "", undecodable(res, e, err)
 	}
 	return wire.ScanString(raw, uidPath[:]...), nil
 }
@@ -118,7 +118,7 @@ func labelsOf(res *Resource, e *watchcache.Entry) (labels.Labels, error) {
 	if res.codec == nil {
 		_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 		if err != nil {
-			return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+			return nil, undecodable(res, e, err)
 		}
 		return wire.Labels(raw), nil
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/audit"
@@ -90,12 +91,12 @@ func deleteQuery(r *http.Request, o *metav1.DeleteOptions) error {
 		}
 		o.GracePeriodSeconds = &n
 	}
-	if s := query.Get("orphanDependents"); s != "" {
-		b, err := strconv.ParseBool(s)
-		if err != nil {
-			return apierrors.NewBadRequest(err.Error())
+	for name, into := range map[string]**bool{"orphanDependents": &o.OrphanDependents, "ignoreStoreReadErrorWithClusterBreakingPotential": &o.IgnoreStoreReadErrorWithClusterBreakingPotential} {
+		if values := query[name]; len(values) > 0 {
+			if err := runtime.Convert_Slice_string_To_Pointer_bool(&values, into, nil); err != nil {
+				return apierrors.NewBadRequest(err.Error())
+			}
 		}
-		o.OrphanDependents = &b
 	}
 	if s := query.Get("propagationPolicy"); s != "" {
 		p := metav1.DeletionPropagation(s)
@@ -108,6 +109,9 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 	o, err := a.deleteOptions(q)
 	if err != nil {
 		return err
+	}
+	if unread(o) {
+		return a.deleteUnread(w, q, o)
 	}
 	e, gone, err := a.deleteObject(q, o)
 	if err != nil {
@@ -384,6 +388,9 @@ func (a *API) deleteCollection(w http.ResponseWriter, q *request) error {
 	o, err := a.deleteOptions(q)
 	if err != nil {
 		return err
+	}
+	if unread(o) {
+		return invalidOptions("DeleteOptions", field.ErrorList{field.Invalid(field.NewPath("ignoreStoreReadErrorWithClusterBreakingPotential"), true, "is not allowed with DELETECOLLECTION, try again after removing the option")})
 	}
 	entries, meta, err := a.collect(q.ctx(), q.res, &lo)
 	if err != nil {

@@ -62,22 +62,22 @@ func (a *API) decodeStored(res *Resource, e *watchcache.Entry) (runtime.Object, 
 	}
 	apiVersion, kind, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	obj, err := a.deps.Scheme.New(gv.WithKind(kind))
 	if err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	p, ok := obj.(protoObject)
 	if !ok {
-		return nil, fmt.Errorf("decode %s%s: %T has no protobuf encoding", res.Prefix, e.Key, obj)
+		return nil, undecodable(res, e, fmt.Errorf("%T has no protobuf encoding", obj))
 	}
 	if err := p.Unmarshal(raw); err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	if gv.WithKind(kind) != res.GroupVersionKind {
 		if obj, err = a.convert(obj, res.GroupVersionKind); err != nil {
@@ -116,7 +116,7 @@ func (a *API) appendEntry(dst []byte, res *Resource, f form, e *watchcache.Entry
 	}
 	version, kind, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", res.Prefix, e.Key, err)
+		return nil, undecodable(res, e, err)
 	}
 	if f.as != "" {
 		return a.appendPartial(dst, f, raw, rv)

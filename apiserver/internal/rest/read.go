@@ -32,6 +32,10 @@ const freshTimeout = 3 * time.Second
 func (a *API) fetch(ctx context.Context, res *Resource, key, resourceVersion string) (*watchcache.Entry, error) {
 	if resourceVersion == "" {
 		it, _, err := a.deps.Store.Get(ctx, res.Prefix+key)
+		var unreadable *store.Unreadable
+		if errors.As(err, &unreadable) {
+			return nil, corrupt(unreadable.Key, unreadable)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +206,7 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := readable(q.res, entries); err != nil {
+	if err := a.readable(q.res, entries); err != nil {
 		return err
 	}
 	if q.form.as != "Table" {
@@ -215,18 +219,6 @@ func (a *API) list(w http.ResponseWriter, q *request) error {
 		return notAcceptable()
 	}
 	return a.writeList(w, q, entries, meta)
-}
-
-// readable is an error where a value is not of the store's encoding, such as
-// one that could not be decrypted: a list is whole or it is not answered.
-func readable(res *Resource, entries []*watchcache.Entry) error {
-	for _, e := range entries {
-		if wire.IsProtobuf(e.Value) || res.codec != nil && len(e.Value) > 0 && e.Value[0] == '{' {
-			continue
-		}
-		return apierrors.NewInternalError(fmt.Errorf("unable to read key %q: its value is not of the store's encoding", res.Prefix+e.Key))
-	}
-	return nil
 }
 
 // collect finds the objects of a list.

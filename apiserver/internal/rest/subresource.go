@@ -217,6 +217,9 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return err
 		}
+		if s.Spec.Replicas == resource.NoReplicas {
+			return apierrors.NewInternalError(fmt.Errorf("the spec replicas field %q does not exist", q.res.Strategy.ReplicasPath))
+		}
 		return writeShown(w, q.http, resource.Scale(q.res.codec != nil), s, s)
 	}
 	body, err := a.readBody(q.http)
@@ -224,8 +227,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	dry := dryRun(q.http)
-	var result runtime.Object
-	_, _, err = a.guaranteed(q, "scale", dry, func(old runtime.Object) (runtime.Object, error) {
+	e, _, err := a.guaranteed(q, "scale", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
 		}
@@ -236,6 +238,9 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		next, err := a.changeScale(q, body, was)
 		if err != nil {
 			return nil, err
+		}
+		if next.Spec.Replicas == resource.NoReplicas {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", q.res.Strategy.ReplicasPath))
 		}
 		if next.Spec.Replicas < 0 {
 			return nil, apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), q.info.Name, field.ErrorList{
@@ -249,17 +254,14 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if next.ResourceVersion != "" {
 			m.SetResourceVersion(next.ResourceVersion)
 		}
-		result = old
 		return old, nil
 	})
 	if err != nil {
 		return err
 	}
-	e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), "")
-	if err == nil && !dry {
-		if result, err = a.decodeStored(q.res, e); err != nil {
-			return err
-		}
+	result, err := a.decodeStored(q.res, e)
+	if err != nil {
+		return err
 	}
 	s, err := q.res.scale(result)
 	if err != nil {

@@ -241,21 +241,21 @@ func (t *tableWriter) decode(e *watchcache.Entry) (runtime.Object, error) {
 	}
 	_, _, raw, _, err := wire.SplitEnvelope(e.Value)
 	if err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", t.shown.Prefix, e.Key, err)
+		return nil, undecodable(t.shown, e, err)
 	}
 	if t.kept, err = wire.AppendKept(t.kept[:0], raw, t.shown.row); err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", t.shown.Prefix, e.Key, err)
+		return nil, undecodable(t.shown, e, err)
 	}
 	obj, err := t.api.deps.Scheme.New(t.shown.GroupVersionKind)
 	if err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", t.shown.Prefix, e.Key, err)
+		return nil, undecodable(t.shown, e, err)
 	}
 	p, ok := obj.(protoObject)
 	if !ok {
-		return nil, fmt.Errorf("decode %s%s: %T has no protobuf encoding", t.shown.Prefix, e.Key, obj)
+		return nil, undecodable(t.shown, e, fmt.Errorf("%T has no protobuf encoding", obj))
 	}
 	if err := p.Unmarshal(t.kept); err != nil {
-		return nil, fmt.Errorf("decode %s%s: %w", t.shown.Prefix, e.Key, err)
+		return nil, undecodable(t.shown, e, err)
 	}
 	return obj, nil
 }

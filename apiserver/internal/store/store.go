@@ -138,7 +138,7 @@ func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 	}
 	value, stale, err := s.transformer.FromStorage(ctx, s.prefix+key, resp.Kvs[0].Value)
 	if err != nil {
-		return Item{}, 0, err
+		return Item{}, 0, &Unreadable{key, resp.Kvs[0].ModRevision, err}
 	}
 	return Item{Key: key, Value: value, Rev: resp.Kvs[0].ModRevision, Stale: stale}, resp.Header.Revision, nil
 }
@@ -210,12 +210,28 @@ func (s *Store) guarded(ctx context.Context, key string, rev int64, op clientv3.
 	if kvs := resp.Responses[0].GetResponseRange().GetKvs(); len(kvs) == 1 {
 		value, stale, err := s.transformer.FromStorage(ctx, s.prefix+key, kvs[0].Value)
 		if err != nil {
-			return 0, fmt.Errorf("read %s after a conflict: %w", key, err)
+			return 0, &Unreadable{key, kvs[0].ModRevision, err}
 		}
 		conflict.Current = &Item{Key: key, Value: value, Rev: kvs[0].ModRevision, Stale: stale}
 	}
 	return 0, conflict
 }
+
+// Unreadable is a value that could not be transformed, such as one whose key of encryption is gone.
+type Unreadable struct {
+	// Key is without the store's prefix.
+	Key string
+	Rev int64
+	Err error
+}
+
+// Error implements error in upstream's words, which do not know the revision.
+func (u *Unreadable) Error() string {
+	return fmt.Sprintf("data from the storage is not transformable revision=0: %v", u.Err)
+}
+
+// Unwrap implements errors.Unwrap.
+func (u *Unreadable) Unwrap() error { return u.Err }
 
 // Page is a part of a list.
 type Page struct {
