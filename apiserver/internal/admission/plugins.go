@@ -76,6 +76,15 @@ type entry struct {
 
 // New returns the chain in upstream's order. An unknown name in Enable or Disable is an error.
 func New(cfg Config, d Deps) (Chain, error) {
+	table, err := plugins(cfg, d)
+	if err != nil {
+		return nil, err
+	}
+	return choose(table, cfg)
+}
+
+// plugins are all that there are, in upstream's order.
+func plugins(cfg Config, d Deps) ([]entry, error) {
 	r := &d.Readers
 	security, err := cfg.Files.podSecurity()
 	if err != nil {
@@ -123,6 +132,7 @@ func New(cfg Config, d Deps) (Chain, error) {
 		{false, &ExtendedResourceToleration{ops("ExtendedResourceToleration", Create, Update)}},
 		{true, &StorageClass{ops("DefaultStorageClass", Create), r.StorageClasses}},
 		{true, &StorageProtection{ops("StorageObjectInUseProtection", Create)}},
+		{true, &PodGroupProtection{ops("PodGroupProtection", Create)}},
 		{false, &OwnerPermissions{ops("OwnerReferencesPermissionEnforcement", Create, Update), d.Authorizer, d.ResourceOf}},
 		{true, &ClaimResize{ops("PersistentVolumeClaimResize", Update), r.StorageClasses}},
 		{true, &RuntimeClass{ops("RuntimeClass", Create), r.RuntimeClass}},
@@ -133,12 +143,13 @@ func New(cfg Config, d Deps) (Chain, error) {
 		{true, &IngressClass{ops("DefaultIngressClass", Create), r.IngressClasses}},
 		{false, &DenyExternalIPs{ops("DenyServiceExternalIPs", Create, Update)}},
 		{true, &TopologyLabels{ops("PodTopologyLabels", Create), r.Node}},
+		{true, &NodeFeatures{ops("NodeDeclaredFeatureValidator", Update), r.Node}},
+		{true, &PodResize{ops("PodResizeValidator", Update), r.Node}},
 	}
 	for _, p := range d.Extra {
 		table = append(table, entry{true, p})
 	}
-	table = append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now, limited)}, entry{false, &AlwaysDeny{ops("AlwaysDeny", Create, Update, Delete, Connect)}})
-	return choose(table, cfg)
+	return append(table, entry{true, newQuota(ops("ResourceQuota", Create, Update), r, d.Now, limited)}, entry{false, &AlwaysDeny{ops("AlwaysDeny", Create, Update, Delete, Connect)}}), nil
 }
 
 // preparer is a plugin that needs something before it can run.
