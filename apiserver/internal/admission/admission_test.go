@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,6 +38,8 @@ type cluster struct {
 	storage    []*storagev1.StorageClass
 	ingress    []*networkingv1.IngressClass
 	quotas     []*corev1.ResourceQuota
+	classes    []*resourcev1.DeviceClass
+	claims     []*resourcev1.ResourceClaim
 	conflicts  int
 }
 
@@ -85,6 +88,8 @@ func (c *cluster) readers() Readers {
 		},
 		StorageClasses: func(context.Context) ([]*storagev1.StorageClass, error) { return c.storage, nil },
 		IngressClasses: func(context.Context) ([]*networkingv1.IngressClass, error) { return c.ingress, nil },
+		DeviceClasses:  func(context.Context) ([]*resourcev1.DeviceClass, error) { return c.classes, nil },
+		ResourceClaims: func(context.Context, string) ([]*resourcev1.ResourceClaim, error) { return c.claims, nil },
 		Quotas:         func(context.Context, string, bool) ([]*corev1.ResourceQuota, error) { return c.quotas, nil },
 		UpdateQuotaStatus: func(_ context.Context, q *corev1.ResourceQuota) (*corev1.ResourceQuota, error) {
 			if c.conflicts > 0 {

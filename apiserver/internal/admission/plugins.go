@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,6 +34,8 @@ type Readers struct {
 	RuntimeClass    func(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
 	StorageClasses  func(ctx context.Context) ([]*storagev1.StorageClass, error)
 	IngressClasses  func(ctx context.Context) ([]*networkingv1.IngressClass, error)
+	DeviceClasses   func(ctx context.Context) ([]*resourcev1.DeviceClass, error)
+	ResourceClaims  func(ctx context.Context, namespace string) ([]*resourcev1.ResourceClaim, error)
 	// Quotas lists a namespace's quotas; fresh ones must not be older than the call.
 	Quotas func(ctx context.Context, namespace string, fresh bool) ([]*corev1.ResourceQuota, error)
 	// UpdateQuotaStatus writes a quota's status if its resourceVersion still holds (else a Conflict Status) and returns

@@ -13,9 +13,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"flagship/internal/quota"
 )
 
 // Quota counts what a namespace uses against its ResourceQuotas. Usage is written to the quotas' status before the
@@ -52,9 +55,9 @@ func (p *Quota) Validate(ctx context.Context, a *Attributes) error {
 	if a.Namespace == "" || a.Kind.Group == "" && a.Kind.Kind == "Namespace" {
 		return nil
 	}
-	u := usageOf(a, p.now())
-	if u == nil {
-		return nil
+	u, err := p.evaluator(ctx, a)
+	if err != nil || u == nil {
+		return err
 	}
 	quotas, err := p.r.Quotas(ctx, a.Namespace, false)
 	if err != nil {
@@ -75,8 +78,59 @@ func (p *Quota) Validate(ctx context.Context, a *Attributes) error {
 	return p.charge(ctx, a, u, p.newest(quotas))
 }
 
+// evaluator returns how the request counts, or nil if it does not.
+func (p *Quota) evaluator(ctx context.Context, a *Attributes) (*quota.Evaluator, error) {
+	switch a.Resource.Group + "/" + a.Resource.Resource {
+	case "/pods":
+		if a.Subresource == "" && a.Operation == Create || a.Subresource == "resize" && a.Operation == Update ||
+			a.Subresource == "" && a.Operation == Update && quota.Terminating(a.Object) != quota.Terminating(a.OldObject) {
+			return quota.Pods(p.now()), nil
+		}
+		return nil, nil
+	case "/services":
+		if a.Subresource == "" {
+			return quota.Services(), nil
+		}
+		return nil, nil
+	case "/persistentvolumeclaims":
+		if a.Subresource == "" || a.Subresource == "status" && a.Operation == Update {
+			return quota.Volumes(), nil
+		}
+		return nil, nil
+	case "resource.k8s.io/resourceclaims":
+		if a.Subresource == "" {
+			return p.devices(ctx)
+		}
+		return nil, nil
+	case "/events", "events.k8s.io/events", "/bindings", "authorization.k8s.io/localsubjectaccessreviews":
+		return nil, nil
+	}
+	if a.Operation != Create || a.Subresource != "" {
+		return nil, nil
+	}
+	return quota.Objects(a.Resource.Group, a.Resource.Resource), nil
+}
+
+func (p *Quota) devices(ctx context.Context) (*quota.Evaluator, error) {
+	classes, err := p.r.DeviceClasses(ctx)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("error resolving quota: %w", err))
+	}
+	return quota.Claims(quota.Devices{
+		Classes: classes, Pods: quota.Pods(p.now()),
+		Pod: func(namespace, name string) *corev1.Pod {
+			pod, err := p.r.Pod(ctx, namespace, name)
+			if err != nil {
+				return nil
+			}
+			return pod
+		},
+		Claims: func(namespace string) ([]*resourcev1.ResourceClaim, error) { return p.r.ResourceClaims(ctx, namespace) },
+	}), nil
+}
+
 // charge checks the quotas and writes the usage of those that change, again if another server was faster.
-func (p *Quota) charge(ctx context.Context, a *Attributes, u *usage, quotas []*corev1.ResourceQuota) error {
+func (p *Quota) charge(ctx context.Context, a *Attributes, u *quota.Evaluator, quotas []*corev1.ResourceQuota) error {
 	written := map[string]bool{}
 	for attempt := 0; ; attempt++ {
 		changed, err := plan(a, u, quotas, p.limited)
@@ -145,15 +199,15 @@ func revision(q *corev1.ResourceQuota) uint64 {
 }
 
 // plan decides: it returns the quotas with their new usage, or why the request exceeds one. It changes nothing.
-func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota, limited []limitedResource) ([]*corev1.ResourceQuota, error) {
+func plan(a *Attributes, u *quota.Evaluator, quotas []*corev1.ResourceQuota, limited []limitedResource) ([]*corev1.ResourceQuota, error) {
 	var relevant []*corev1.ResourceQuota
 	var covered []corev1.ResourceName
 	for _, q := range quotas {
-		names := u.counted(q.Status.Hard)
-		if len(names) == 0 || !u.inScope(q, a.Object) {
+		names := u.Counted(q.Status.Hard)
+		if len(names) == 0 || !u.InScope(q, a.Object) {
 			continue
 		}
-		if err := u.constraints(names, a.Object); err != nil {
+		if err := u.Constrain(names, a.Object); err != nil {
 			return nil, forbid(a, "failed quota: %s: %w", q.Name, err)
 		}
 		for _, n := range names {
@@ -167,7 +221,7 @@ func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota, limited []lim
 	if len(relevant) == 0 && len(limited) == 0 {
 		return nil, nil
 	}
-	used := u.of(a.Object)
+	used := u.Of(a.Object)
 	var negative []corev1.ResourceName
 	for n, v := range used {
 		if v.Sign() < 0 {
@@ -179,12 +233,12 @@ func plan(a *Attributes, u *usage, quotas []*corev1.ResourceQuota, limited []lim
 	}
 	grown := used
 	if a.Operation == Update && existed(a) {
-		grown = subtract(used, u.of(a.OldObject))
+		grown = subtract(used, u.Of(a.OldObject))
 	}
 	deltas, some := make([]corev1.ResourceList, len(relevant)), len(relevant) == 0 && anything(grown)
 	for i, q := range relevant {
 		deltas[i] = used
-		if a.Operation == Update && existed(a) && u.inScope(q, a.OldObject) {
+		if a.Operation == Update && existed(a) && u.InScope(q, a.OldObject) {
 			deltas[i] = grown
 		}
 		some = some || anything(deltas[i])

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"flagship/internal/quota"
 )
 
 // limitedResource is what may be used only where a quota covers it, see
@@ -46,12 +48,12 @@ func (f Files) limitedResources() ([]limitedResource, error) {
 
 // uncovered says which limited resources or scopes of a request no quota covers. Quotas cover a scope by its name, whatever
 // else they ask for.
-func uncovered(a *Attributes, u *usage, used corev1.ResourceList, limited []limitedResource, covered []corev1.ResourceName, quotas []*corev1.ResourceQuota) error {
+func uncovered(a *Attributes, u *quota.Evaluator, used corev1.ResourceList, limited []limitedResource, covered []corev1.ResourceName, quotas []*corev1.ResourceQuota) error {
 	var names []corev1.ResourceName
 	var scopes []corev1.ScopedResourceSelectorRequirement
 	for _, l := range limited {
 		for _, s := range l.MatchScopes {
-			if u.scope != nil && u.scope(s, a.Object) {
+			if u.Scoped(s, a.Object) {
 				scopes = append(scopes, s)
 			}
 		}
@@ -70,8 +72,8 @@ func uncovered(a *Attributes, u *usage, used corev1.ResourceList, limited []limi
 	}
 	scopes = slices.DeleteFunc(scopes, func(s corev1.ScopedResourceSelectorRequirement) bool {
 		return slices.ContainsFunc(quotas, func(q *corev1.ResourceQuota) bool {
-			return slices.ContainsFunc(scopesOf(q), func(have corev1.ScopedResourceSelectorRequirement) bool {
-				return have.ScopeName == s.ScopeName && u.scope(have, a.Object)
+			return slices.ContainsFunc(quota.Scopes(q), func(have corev1.ScopedResourceSelectorRequirement) bool {
+				return have.ScopeName == s.ScopeName && u.Scoped(have, a.Object)
 			})
 		})
 	})

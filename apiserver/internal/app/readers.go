@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -69,6 +70,8 @@ func admissionReaders(api *rest.API, hub *watchcache.Hub, l *local) admission.Re
 		RuntimeClass:    clusterReader[*nodev1.RuntimeClass](api, nodev1.SchemeGroupVersion.WithResource("runtimeclasses")),
 		StorageClasses:  clusterLister[*storagev1.StorageClass](api, storage("storageclasses")),
 		IngressClasses:  clusterLister[*networkingv1.IngressClass](api, networkingv1.SchemeGroupVersion.WithResource("ingressclasses")),
+		DeviceClasses:   clusterLister[*resourcev1.DeviceClass](api, resourcev1.SchemeGroupVersion.WithResource("deviceclasses")),
+		ResourceClaims:  lister[*resourcev1.ResourceClaim](api, resourcev1.SchemeGroupVersion.WithResource("resourceclaims")),
 		Quotas: func(ctx context.Context, namespace string, fresh bool) ([]*corev1.ResourceQuota, error) {
 			if fresh {
 				if err := hub.WaitCurrent(ctx); err != nil {

@@ -75,6 +75,13 @@ func (e Event[T]) Now() *T {
 
 // Watch queues the keys that an object's change concerns. The controller starts its workers after the source has synced.
 func Watch[T any](c *Controller, s *Source[T], keys func(e Event[T]) []string) {
+	c.synced = append(c.synced, listen(c, s, keys))
+}
+
+// Hear is Watch for a kind that a server may not serve: the controller does not wait for the source.
+func Hear[T any](c *Controller, s *Source[T], keys func(e Event[T]) []string) { listen(c, s, keys) }
+
+func listen[T any](c *Controller, s *Source[T], keys func(e Event[T]) []string) cache.InformerSynced {
 	handle := func(e Event[T]) {
 		for _, k := range keys(e) {
 			c.queue.Add(k)
@@ -96,7 +103,7 @@ func Watch[T any](c *Controller, s *Source[T], keys func(e Event[T]) []string) {
 		// Only an informer that has stopped refuses a handler: controllers are made before the informers run.
 		panic(fmt.Sprintf("loop: %s: add handler: %v", c.name, err))
 	}
-	c.synced = append(c.synced, reg.HasSynced)
+	return reg.HasSynced
 }
 
 // Need makes the controller wait for a source that it reads without watching.

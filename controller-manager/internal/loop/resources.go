@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/gentype"
@@ -26,7 +27,7 @@ func Kinds() []func(*runtime.Scheme) error {
 	return []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme, authorizationv1.AddToScheme,
 		certificatesv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme, storagev1.AddToScheme, autoscalingv2.AddToScheme, autoscalingv1.AddToScheme,
-		networkingv1.AddToScheme,
+		networkingv1.AddToScheme, resourcev1.AddToScheme,
 	}
 }
 
@@ -86,6 +87,16 @@ func (s *Sources) ReplicationControllers() *Source[corev1.ReplicationController]
 // ResourceQuotas returns the shared source.
 func (s *Sources) ResourceQuotas() *Source[corev1.ResourceQuota] {
 	return Of[corev1.ResourceQuota, corev1.ResourceQuotaList](s, corev1.SchemeGroupVersion.WithResource("resourcequotas"), plain(nil))
+}
+
+// DeviceClasses returns the shared source.
+func (s *Sources) DeviceClasses() *Source[resourcev1.DeviceClass] {
+	return Of[resourcev1.DeviceClass, resourcev1.DeviceClassList](s, resourcev1.SchemeGroupVersion.WithResource("deviceclasses"), plain(nil))
+}
+
+// DeviceClaims are the ResourceClaims.
+func (s *Sources) DeviceClaims() *Source[resourcev1.ResourceClaim] {
+	return Of[resourcev1.ResourceClaim, resourcev1.ResourceClaimList](s, resourcev1.SchemeGroupVersion.WithResource("resourceclaims"), owned())
 }
 
 // Claims are the persistent volume claims.
