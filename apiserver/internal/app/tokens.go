@@ -24,17 +24,12 @@ type tokenIssuer struct {
 
 // Bounds of spec.expirationSeconds.
 const (
-	minTokenSeconds     = 10 * 60
-	maxTokenSeconds     = 1 << 32
-	defaultTokenSeconds = 60 * 60
+	minTokenSeconds = 10 * 60
+	maxTokenSeconds = 1 << 32
 )
 
 // Issue fills the request's status with a token for the service account.
 func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, _ *authn.Identity) error {
-	if req.Spec.ExpirationSeconds == nil {
-		seconds := int64(defaultTokenSeconds)
-		req.Spec.ExpirationSeconds = &seconds
-	}
 	path := field.NewPath("spec", "expirationSeconds")
 	var errs field.ErrorList
 	if n := *req.Spec.ExpirationSeconds; n < minTokenSeconds {

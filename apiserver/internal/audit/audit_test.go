@@ -20,6 +20,7 @@ import (
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
+	"flagship/apiserver/internal/timing"
 )
 
 const rules = `
@@ -156,6 +157,61 @@ func TestPanicAndLongRequests(t *testing.T) {
 	}
 	if g.list[4].ResponseStatus.Code != 500 {
 		t.Errorf("a panic is told with %+v", g.list[4].ResponseStatus)
+	}
+}
+
+// What is answered with a Status of the API is told as that, also where the answer's body is not kept; of other errors the code alone.
+func TestRefusals(t *testing.T) {
+	forbidden := &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: 403, Message: "no"}
+	for name, x := range map[string]struct {
+		level, path, verb string
+		long, api         bool
+		stages            int
+		told              bool
+	}{
+		"an object":     {"RequestResponse", "/api/v1/pods/p", "get", false, true, 2, true},
+		"a stream":      {"RequestResponse", "/api/v1/pods/p/exec", "create", true, true, 3, true},
+		"a path":        {"RequestResponse", "/metrics", "get", false, true, 2, true},
+		"requests only": {"Request", "/api/v1/pods/p", "get", false, true, 2, false},
+		"not the API's": {"RequestResponse", "/api/v1/pods/p", "get", false, false, 2, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, g := testAudit(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: "+x.level+"}]")
+			r := httptest.NewRequest(http.MethodGet, x.path, nil)
+			arrived := time.Now().Add(-time.Minute)
+			r = r.WithContext(timing.With(r.Context(), &timing.Timing{Arrived: arrived}))
+			e, ctx := a.Begin(r, "id", &authz.Attributes{Verb: x.verb, Path: x.path, ResourceRequest: strings.HasPrefix(x.path, "/api")}, arrived)
+			e.Serve(httptest.NewRecorder(), r.WithContext(ctx), x.long, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if x.api {
+					From(r.Context()).Answer(forbidden)
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = w.Write([]byte(`{"message":"no"}`))
+			}))
+			if len(g.list) != x.stages {
+				t.Fatalf("%d events", len(g.list))
+			}
+			for _, e := range g.list[1:] {
+				if e.ResponseStatus.Code != http.StatusForbidden || (e.ResponseStatus.Message == "no") != x.api || (e.ResponseObject != nil) != x.told {
+					t.Errorf("%s: %+v, %s", e.Stage, e.ResponseStatus, e.ResponseObject)
+				}
+			}
+		})
+	}
+}
+
+func TestSlow(t *testing.T) {
+	for verb, want := range map[string]bool{"get": true, "watch": false} {
+		a, g := testAudit(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]")
+		arrived := time.Now().Add(-time.Minute)
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/pods", nil)
+		r = r.WithContext(timing.With(r.Context(), &timing.Timing{Arrived: arrived}))
+		e, ctx := a.Begin(r, "id", &authz.Attributes{Verb: verb, ResourceRequest: true}, arrived)
+		e.Serve(httptest.NewRecorder(), r.WithContext(ctx), false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+		if _, told := g.list[1].Annotations["apiserver.latency.k8s.io/total"]; told != want {
+			t.Errorf("%s: %v", verb, g.list[1].Annotations)
+		}
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	"sigs.k8s.io/yaml"
 
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/authz"
@@ -207,18 +206,10 @@ func (e *Event) named(m metav1.Object) {
 	}
 }
 
-// RequestPatch notes the patch that a client sent.
+// RequestPatch notes the patch that a client sent, as JSON.
 func (e *Event) RequestPatch(patch []byte) {
 	if !e.Wants(auditv1.LevelRequest) {
 		return
-	}
-	if !json.Valid(patch) {
-		// An event holds JSON: YAML is turned into it, and what is neither is in it as a text.
-		text := patch
-		var err error
-		if patch, err = yaml.YAMLToJSON(text); err != nil {
-			patch, _ = json.Marshal(string(text)) // a text is always valid
-		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -229,7 +220,7 @@ func unknown(data []byte) *runtime.Unknown {
 	return &runtime.Unknown{Raw: bytes.TrimSpace(data), ContentType: runtime.ContentTypeJSON}
 }
 
-// Status notes the status that a request is answered with.
+// Status notes how a request went.
 func (e *Event) Status(s *metav1.Status) {
 	if e == nil {
 		return
@@ -237,6 +228,17 @@ func (e *Event) Status(s *metav1.Status) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ev.ResponseStatus = &metav1.Status{Status: s.Status, Message: s.Message, Reason: s.Reason, Details: s.Details, Code: s.Code}
+}
+
+// Answer notes the Status that a request is about to be answered with.
+func (e *Event) Answer(s *metav1.Status) {
+	e.Status(s)
+	if !e.Wants(auditv1.LevelRequestResponse) {
+		return
+	}
+	if data, err := json.Marshal(s); err == nil {
+		e.responseObject(data)
+	}
 }
 
 // code notes the code that a request is answered with.
@@ -247,6 +249,13 @@ func (e *Event) code(code int) {
 		e.ev.ResponseStatus = &metav1.Status{}
 	}
 	e.ev.ResponseStatus.Code = int32(code)
+}
+
+// refused is whether a code was noted that is an error's.
+func (e *Event) refused() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ev.ResponseStatus != nil && e.ev.ResponseStatus.Code >= http.StatusBadRequest
 }
 
 // answered is whether a code was noted.

@@ -71,10 +71,10 @@ func (e *Event) Serve(w http.ResponseWriter, r *http.Request, long bool, next ht
 	next.ServeHTTP(rec, r)
 }
 
-// tellSlow says of a request that took long where its time went.
+// tellSlow says of a request that took long where its time went. Watches are to take long.
 func (e *Event) tellSlow(t *timing.Timing) {
 	const prefix = "apiserver.latency.k8s.io/"
-	if t == nil || time.Since(t.Arrived) <= timing.Slow {
+	if t == nil || e.ev.Verb == "watch" || time.Since(t.Arrived) <= timing.Slow {
 		return
 	}
 	e.Annotate(prefix+"total", time.Since(t.Arrived).String())
@@ -124,9 +124,9 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
 
-// finish puts the answer into the event, as JSON.
+// finish puts the answer into the event, as JSON. Of errors that is told which are of the API: Answer has noted them.
 func (w *writer) finish() {
-	if w.kept == nil {
+	if w.kept == nil || w.e.refused() {
 		return
 	}
 	data, err := w.json()

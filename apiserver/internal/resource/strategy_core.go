@@ -95,6 +95,9 @@ func namespace() Strategy {
 		}, ValidName: apivalidation.ValidateNamespaceName,
 		Unconditional: true,
 		Default: typed(func(n *corev1.Namespace) {
+			if n.Status.Phase == "" {
+				n.Status.Phase = corev1.NamespaceActive
+			}
 			if n.Name == "" {
 				return
 			}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,6 +21,9 @@ import (
 	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/wire"
 )
+
+// defaultTokenSeconds is how long a token holds that is asked for without saying it.
+const defaultTokenSeconds = 60 * 60
 
 // readBody reads a request's body up to the limit.
 func (a *API) readBody(r *http.Request) ([]byte, error) {
@@ -53,6 +57,9 @@ func (a *API) decodeBody(q *request, want schema.GroupVersionKind, data []byte) 
 	obj, err := a.readObject(q, want, data)
 	if err != nil {
 		return nil, err
+	}
+	if t, ok := obj.(*authenticationv1.TokenRequest); ok && t.Spec.ExpirationSeconds == nil {
+		t.Spec.ExpirationSeconds = new(int64(defaultTokenSeconds))
 	}
 	if e := audit.From(q.ctx()); e != nil {
 		shown := obj
@@ -186,7 +193,7 @@ func (a *API) parseUnstructured(q *request, data []byte, strict bool) (runtime.O
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", u.GetAPIVersion(), want.GroupVersion()))
 	}
 	if u.GetKind() != want.Kind {
-		return nil, nil, apierrors.NewInvalid(want.GroupKind(), u.GetName(), field.ErrorList{
+		return nil, nil, apierrors.NewInvalid(schema.GroupKind{Group: want.Group, Kind: u.GetKind()}, u.GetName(), field.ErrorList{
 			field.Invalid(field.NewPath("kind"), u.GetKind(), "must be "+want.Kind),
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -39,7 +40,9 @@ func (a *API) deleteOptions(q *request) (*metav1.DeleteOptions, error) {
 			return nil, err
 		}
 		o.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: "meta.k8s.io/v1"}
-		audit.From(q.ctx()).RequestObject(o)
+		shown := o.DeepCopy()
+		shown.APIVersion = "meta.k8s.io/__internal" // as upstream has it
+		audit.From(q.ctx()).RequestObject(shown)
 	} else if err := deleteQuery(q.http, o); err != nil {
 		return nil, err
 	}
@@ -71,6 +74,9 @@ func (a *API) decodeDeleteOptions(q *request, body []byte, o *metav1.DeleteOptio
 		if body, err = yamlToJSON(body, metav1.FieldValidationIgnore); err != nil {
 			return err
 		}
+	}
+	if _, err := kubejson.DefaultMetaFactory.Interpret(body); err != nil {
+		return apierrors.NewBadRequest(err.Error())
 	}
 	if err := json.Unmarshal(body, o); err != nil {
 		return apierrors.NewBadRequest("decode DeleteOptions: " + err.Error())
@@ -140,7 +146,7 @@ func (a *API) delete(w http.ResponseWriter, q *request) error {
 		f = form{media: mediaJSON}
 	}
 	writeWarnings(w, q.warnings)
-	audit.From(q.ctx()).Status(status)
+	audit.From(q.ctx()).Answer(status)
 	writeStatus(w, f, code, status)
 	return nil
 }

@@ -51,7 +51,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(s.Details.RetryAfterSeconds)))
 	}
-	audit.From(r.Context()).Status(s)
+	if nerr == nil {
+		audit.From(r.Context()).Answer(s)
+	}
 	writeStatus(w, f, int(s.Code), s)
 }
 

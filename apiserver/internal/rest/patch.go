@@ -37,28 +37,46 @@ func mediaOf(r *http.Request) string {
 	return mediaType
 }
 
-func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
+// patchBody reads a patch, which is JSON, or YAML that is applied.
+func (a *API) patchBody(q *request) ([]byte, error) {
 	body, err := a.readBody(q.http)
+	if err != nil {
+		return nil, err
+	}
+	shown := body
+	if types.PatchType(mediaOf(q.http)) == types.ApplyYAMLPatchType {
+		if shown, err = yaml.YAMLToJSON(body); err != nil {
+			return nil, apierrors.NewBadRequest("error encoding patch: error converting YAML to JSON: " + err.Error())
+		}
+	} else if !json.Valid(body) {
+		return nil, apierrors.NewBadRequest("invalid JSON patch")
+	}
+	audit.From(q.ctx()).RequestPatch(shown)
+	return body, nil
+}
+
+func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
+	kind := types.PatchType(mediaOf(q.http))
+	strategic := kind == types.StrategicMergePatchType && q.res.codec == nil
+	if !strategic && kind != types.ApplyYAMLPatchType && kind != types.JSONPatchType && kind != types.MergePatchType {
+		if q.res.codec != nil {
+			return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
+		}
+		return notConsumed()
+	}
+	body, err := a.patchBody(q)
 	if err != nil {
 		return err
 	}
-	audit.From(q.ctx()).RequestPatch(body)
-	switch types.PatchType(mediaOf(q.http)) {
+	switch kind {
 	case types.ApplyYAMLPatchType:
 		return a.apply(w, q, sub, body)
 	case types.JSONPatchType:
 		return a.patchJSON(w, q, sub, func(old []byte, check validation) ([]byte, []error, error) { return jsonPatch(old, body, check) })
 	case types.MergePatchType:
 		return a.patchJSON(w, q, sub, func(old []byte, check validation) ([]byte, []error, error) { return mergePatch(old, body, check) })
-	case types.StrategicMergePatchType:
-		if q.res.codec == nil {
-			return a.patchStrategic(w, q, sub, body)
-		}
 	}
-	if q.res.codec != nil {
-		return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
-	}
-	return notConsumed()
+	return a.patchStrategic(w, q, sub, body)
 }
 
 // patchJSON changes the object's JSON. Besides the new JSON, patch returns what a strict reader of it refuses.

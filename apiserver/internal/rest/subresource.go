@@ -222,7 +222,11 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		}
 		return writeShown(w, q.http, resource.Scale(q.res.codec != nil), s, s)
 	}
-	body, err := a.readBody(q.http)
+	read := a.readBody
+	if q.info.Verb == "patch" {
+		read = func(*http.Request) ([]byte, error) { return a.patchBody(q) }
+	}
+	body, err := read(q.http)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"flagship/apiserver/internal/admission"
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/watchcache"
 )
 
@@ -76,7 +77,9 @@ func success(w http.ResponseWriter, q *request, code int) {
 	if f.as != "" {
 		f = form{media: mediaJSON}
 	}
-	writeStatus(w, f, code, &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: int32(code)}) //nolint:gosec // an HTTP status
+	s := &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: int32(code)} //nolint:gosec // an HTTP status
+	audit.From(q.ctx()).Answer(s)
+	writeStatus(w, f, code, s)
 }
 
 // bind assigns a pod to a node: what the scheduler does.
