@@ -44,7 +44,7 @@ func (s *apiserver) configured(files admission.Files, services hook.Resolver, as
 			return nil, fmt.Errorf("%s: %w", plugin, err)
 		}
 		own := *asked
-		own.Caller = hook.New(services, credentials, s.tracer)
+		own.Caller = hook.New(services, &s.self, credentials, s.tracer)
 		return &own, nil
 	}
 	mutating, err := webhooks((*webhook.Mutating)(nil).Name(), "MutatingWebhookConfiguration")

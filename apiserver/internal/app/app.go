@@ -113,6 +113,8 @@ type apiserver struct {
 	tracer *tracing.Tracer
 	// allocator gives services their addresses and ports.
 	allocator *allocate.Hooks
+	// self is asked where a webhook is this server.
+	self hook.Self
 	// manifests are the folders of admission's files.
 	manifests []*static.Dir
 	// fairness decides which requests are served, nil where they are bounded by number.
@@ -308,7 +310,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		return nil, err
 	}
 	services := &resolver{api: s.api, endpoints: s.cfg.AggregatorRouting, self: s.address()}
-	hooks := hook.New(services, nil, s.tracer)
+	hooks := hook.New(services, &s.self, nil, s.tracer)
 	if s.remote, err = s.aggregator(services); err != nil {
 		return nil, err
 	}
@@ -537,6 +539,9 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
 		Tracer: s.tracer, Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
 	}
+	own := *chain
+	own.Authenticator = newOneself()
+	s.self.Handler = own.Wrap(dispatch)
 	srv := server.New(server.Config{
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,
 		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay, Finish: s.cfg.RequestTimeout, Drain: drain,

@@ -54,7 +54,7 @@ func TestCredentials(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out struct{ Who string }
-			caller := New(address(host), c, nil)
+			caller := New(address(host), nil, c, nil)
 			caller.clients = map[string]*http.Client{}
 			resp, err := (&http.Client{Transport: trip}).Get(server.URL)
 			if err != nil {
@@ -68,12 +68,12 @@ func TestCredentials(t *testing.T) {
 	}
 	// A whole call, to a URL whose host has a user.
 	var out struct{ Who string }
-	c := New(address(host), file("- {name: '"+host+"', user: {token: mine}}\n"), nil)
+	c := New(address(host), nil, file("- {name: '"+host+"', user: {token: mine}}\n"), nil)
 	if err := c.Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "Bearer mine" {
 		t.Errorf("%q, %v", out.Who, err)
 	}
 	out.Who = ""
-	if err := New(address(host), nil, nil).Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "" {
+	if err := New(address(host), nil, nil, nil).Call(t.Context(), Target{URL: server.URL, CABundle: ca}, struct{}{}, &out); err != nil || out.Who != "" {
 		t.Errorf("without credentials: %q, %v", out.Who, err)
 	}
 }
@@ -88,7 +88,7 @@ func TestRedirects(t *testing.T) {
 	server := httptest.NewTLSServer(mux)
 	defer server.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	c := New(address(""), nil, nil)
+	c := New(address(""), nil, nil, nil)
 	for path, ok := range map[string]bool{"//validate": true, "/away": false, "/round": false} {
 		var out struct{ Who string }
 		err := c.Call(t.Context(), Target{URL: server.URL + path, CABundle: ca}, struct{}{}, &out)

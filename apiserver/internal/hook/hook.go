@@ -52,6 +52,7 @@ const maxAnswer = 16 << 20
 // Caller calls webhooks. It is safe for concurrent use.
 type Caller struct {
 	resolver    Resolver
+	self        http.RoundTripper
 	credentials *Credentials
 	tracer      *tracing.Tracer
 
@@ -59,10 +60,13 @@ type Caller struct {
 	clients map[string]*http.Client
 }
 
-// New returns a caller without connections, who shows the credentials and is traced, each nil for not.
-func New(resolver Resolver, credentials *Credentials, tracer *tracing.Tracer) *Caller {
-	return &Caller{resolver: resolver, credentials: credentials, tracer: tracer, clients: map[string]*http.Client{}}
+// New returns a caller without connections, who shows the credentials and is traced, each nil for not. self answers for the service kubernetes.
+func New(resolver Resolver, self http.RoundTripper, credentials *Credentials, tracer *tracing.Tracer) *Caller {
+	return &Caller{resolver: resolver, self: self, credentials: credentials, tracer: tracer, clients: map[string]*http.Client{}}
 }
+
+// selfHost is the host of the service kubernetes, where this server is asked by its own identity, whatever the credentials.
+const selfHost = "kubernetes.default.svc:443"
 
 // address is the URL to post to, and the server's name where it is a service.
 func (t *Target) address() (string, string, error) {
@@ -84,17 +88,19 @@ func (t *Target) address() (string, string, error) {
 }
 
 func (c *Caller) client(t *Target, address, serverName string) (*http.Client, error) {
+	host, err := hostOf(address)
+	if err != nil {
+		return nil, err
+	}
+	if host == selfHost {
+		return &http.Client{Transport: c.self, CheckRedirect: sameHost}, nil
+	}
 	sum := sha256.Sum256(t.CABundle)
 	key := serverName + "\x00" + string(sum[:])
 	if t.Service != nil {
 		key += "\x00" + strconv.Itoa(int(t.Service.Port))
 	}
-	host := ""
 	if c.credentials != nil {
-		var err error
-		if host, err = hostOf(address); err != nil {
-			return nil, err
-		}
 		key += "\x00" + host
 	}
 	c.mu.Lock()
@@ -183,36 +189,64 @@ func (c *Caller) Call(ctx context.Context, t Target, in, out any) error {
 			address = u.String()
 		}
 	}
+	for try := 0; ; try++ {
+		wait, err := post(ctx, client, address, body, out)
+		if err == nil || wait < 0 || try == maxRetries {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// maxRetries bounds how often a webhook may ask to come again, as client-go does.
+const maxRetries = 10
+
+// post asks once. wait is below zero but where the answer is an error that asks to come again after it. What cannot be reached is not tried again: it
+// may have seen the request.
+func post(ctx context.Context, client *http.Client, address string, body []byte, out any) (wait time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return -1, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, */*")
 	req.Header.Set("User-Agent", "kube-apiserver-admission")
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return -1, fmt.Errorf("read the answer: %w", err)
 	}
-	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
-		return failure(resp.StatusCode, data)
+	if code := resp.StatusCode; code < http.StatusOK || code >= http.StatusMultipleChoices {
+		seconds, notNumber := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if notNumber != nil {
+			return -1, failure(code, data, 0)
+		}
+		if code == http.StatusTooManyRequests || code >= http.StatusInternalServerError {
+			return time.Duration(max(seconds, 0)) * time.Second, failure(code, data, seconds)
+		}
+		return -1, failure(code, data, seconds)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("decode the answer: %w", err)
+		return -1, fmt.Errorf("decode the answer: %w", err)
 	}
-	return nil
+	return -1, nil
 }
 
 // failure is the error of an answer that is none.
-func failure(code int, body []byte) error {
+func failure(code int, body []byte, retryAfter int) error {
 	status := metav1.Status{}
 	if json.Unmarshal(body, &status) == nil && status.Kind == "Status" && status.Status == metav1.StatusFailure {
 		return &apierrors.StatusError{ErrStatus: status}
 	}
-	return apierrors.NewGenericServerResponse(code, "POST", schema.GroupResource{}, "", string(bytes.TrimSpace(body)), 0, true)
+	return apierrors.NewGenericServerResponse(code, "POST", schema.GroupResource{}, "", string(bytes.TrimSpace(body)), retryAfter, true)
 }
