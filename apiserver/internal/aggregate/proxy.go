@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/transport"
 
+	"flagship/apiserver/internal/audit"
 	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/rest"
 )
@@ -52,6 +53,7 @@ func (a *Aggregator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	user := rest.UserFrom(r.Context())
 	rest.Begun(r.Context()) // what a watch costs is the other server's to count
+	audit.From(r.Context()).Elsewhere()
 	proxy := &httputil.ReverseProxy{
 		Transport: to.transport, FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {

@@ -201,6 +201,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// The answers of other servers are theirs to tell.
+func TestElsewhere(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		a, g := testAudit(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]")
+		r := httptest.NewRequest(http.MethodGet, "/apis/x/v1/y", nil)
+		e, ctx := a.Begin(r, "id", &authz.Attributes{Verb: "list", ResourceRequest: true}, time.Now())
+		e.Serve(httptest.NewRecorder(), r.WithContext(ctx), false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if elsewhere {
+				From(r.Context()).Elsewhere()
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"kind":"Y"}`))
+		}))
+		if told := g.list[1].ResponseObject != nil; told == elsewhere || g.list[1].ResponseStatus.Code != http.StatusOK {
+			t.Errorf("elsewhere %v: %+v", elsewhere, g.list[1])
+		}
+	}
+}
+
 func TestSlow(t *testing.T) {
 	for verb, want := range map[string]bool{"get": true, "watch": false} {
 		a, g := testAudit(t, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]")

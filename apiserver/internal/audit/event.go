@@ -37,6 +37,8 @@ type Event struct {
 
 	mu sync.Mutex // guards what follows
 	ev auditv1.Event
+	// elsewhere is whether another server answers.
+	elsewhere bool
 }
 
 // patches begins annotations that are as telling as the requests' objects.
@@ -251,11 +253,21 @@ func (e *Event) code(code int) {
 	e.ev.ResponseStatus.Code = int32(code)
 }
 
-// refused is whether a code was noted that is an error's.
-func (e *Event) refused() bool {
+// Elsewhere notes that another server answers, which tells of the answer itself.
+func (e *Event) Elsewhere() {
+	if e == nil {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ev.ResponseStatus != nil && e.ev.ResponseStatus.Code >= http.StatusBadRequest
+	e.elsewhere = true
+}
+
+// shows is whether the body of the answer is what to tell: it is this server's, and no error.
+func (e *Event) shows() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.elsewhere && e.ev.ResponseStatus != nil && e.ev.ResponseStatus.Code < http.StatusBadRequest
 }
 
 // answered is whether a code was noted.

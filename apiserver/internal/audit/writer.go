@@ -126,7 +126,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // finish puts the answer into the event, as JSON. Of errors that is told which are of the API: Answer has noted them.
 func (w *writer) finish() {
-	if w.kept == nil || w.e.refused() {
+	if w.kept == nil || !w.e.shows() {
 		return
 	}
 	data, err := w.json()

@@ -79,10 +79,10 @@ func (a *API) decodeDeleteOptions(q *request, body []byte, o *metav1.DeleteOptio
 		return apierrors.NewBadRequest(err.Error())
 	}
 	if err := json.Unmarshal(body, o); err != nil {
-		return apierrors.NewBadRequest("decode DeleteOptions: " + err.Error())
+		return apierrors.NewBadRequest(err.Error())
 	}
 	if o.Kind != "" && o.Kind != "DeleteOptions" {
-		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+		return apierrors.NewBadRequest(fmt.Sprintf("no kind %q is registered for version %q in scheme %q", o.Kind, o.APIVersion, upstreamScheme))
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func statusOf(err error) *metav1.Status {
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	s := statusOf(err)
 	s.Kind, s.APIVersion = "Status", "v1"
-	f, nerr := negotiate(r)
-	if nerr != nil || f.as != "" {
+	f, nerr := negotiateAmong(r, func(f form) bool { return f.as == "" })
+	if nerr != nil {
 		f = form{media: mediaJSON}
 	}
 	if s.Details != nil && s.Details.RetryAfterSeconds > 0 {

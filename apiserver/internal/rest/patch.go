@@ -37,38 +37,38 @@ func mediaOf(r *http.Request) string {
 	return mediaType
 }
 
-// patchBody reads a patch, which is JSON, or YAML that is applied.
-func (a *API) patchBody(q *request) ([]byte, error) {
+// patchBody reads a patch of one of the sorts that the resource takes. It is JSON, or YAML that is applied.
+func (a *API) patchBody(q *request) (types.PatchType, []byte, error) {
+	sort := types.PatchType(mediaOf(q.http))
+	strategic := sort == types.StrategicMergePatchType && q.res.codec == nil
+	if !strategic && sort != types.ApplyYAMLPatchType && sort != types.JSONPatchType && sort != types.MergePatchType {
+		if q.res.codec != nil {
+			return "", nil, unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
+		}
+		return "", nil, notConsumed()
+	}
 	body, err := a.readBody(q.http)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	shown := body
-	if types.PatchType(mediaOf(q.http)) == types.ApplyYAMLPatchType {
+	if sort == types.ApplyYAMLPatchType {
 		if shown, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, apierrors.NewBadRequest("error encoding patch: error converting YAML to JSON: " + err.Error())
+			return "", nil, apierrors.NewBadRequest("error encoding patch: " + err.Error())
 		}
 	} else if !json.Valid(body) {
-		return nil, apierrors.NewBadRequest("invalid JSON patch")
+		return "", nil, apierrors.NewBadRequest("invalid JSON patch")
 	}
 	audit.From(q.ctx()).RequestPatch(shown)
-	return body, nil
+	return sort, body, nil
 }
 
 func (a *API) patch(w http.ResponseWriter, q *request, sub string) error {
-	kind := types.PatchType(mediaOf(q.http))
-	strategic := kind == types.StrategicMergePatchType && q.res.codec == nil
-	if !strategic && kind != types.ApplyYAMLPatchType && kind != types.JSONPatchType && kind != types.MergePatchType {
-		if q.res.codec != nil {
-			return unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType))
-		}
-		return notConsumed()
-	}
-	body, err := a.patchBody(q)
+	sort, body, err := a.patchBody(q)
 	if err != nil {
 		return err
 	}
-	switch kind {
+	switch sort {
 	case types.ApplyYAMLPatchType:
 		return a.apply(w, q, sub, body)
 	case types.JSONPatchType:

@@ -222,11 +222,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		}
 		return writeShown(w, q.http, resource.Scale(q.res.codec != nil), s, s)
 	}
-	read := a.readBody
-	if q.info.Verb == "patch" {
-		read = func(*http.Request) ([]byte, error) { return a.patchBody(q) }
-	}
-	body, err := read(q.http)
+	change, err := a.scaleChange(q)
 	if err != nil {
 		return err
 	}
@@ -239,7 +235,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return nil, err
 		}
-		next, err := a.changeScale(q, body, was)
+		next, err := change(was)
 		if err != nil {
 			return nil, err
 		}

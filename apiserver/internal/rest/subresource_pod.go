@@ -3,7 +3,6 @@ package rest
 import (
 	"encoding/json"
 	"fmt"
-	"mime"
 	"net/http"
 	"time"
 
@@ -26,49 +25,52 @@ import (
 	"flagship/apiserver/internal/watchcache"
 )
 
-// changeScale is the Scale that an update or patch of one asks for.
-func (a *API) changeScale(q *request, body []byte, was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+// scaleChange makes, of a Scale, the one that an update or patch asks for.
+func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error), error) {
 	want := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	if q.info.Verb == "update" {
-		obj, err := a.decodeBody(q, want, body)
-		if err != nil {
-			return nil, err
-		}
-		return obj.(*autoscalingv1.Scale), nil
+		body, err := a.readBody(q.http)
+		return func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+			obj, err := a.decodeBody(q, want, body)
+			if err != nil {
+				return nil, err
+			}
+			return obj.(*autoscalingv1.Scale), nil
+		}, err
 	}
-	mediaType, _, err := mime.ParseMediaType(q.http.Header.Get("Content-Type"))
-	if err != nil {
-		return nil, unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
-	}
-	before, err := json.Marshal(was)
+	sort, body, err := a.patchBody(q)
 	if err != nil {
 		return nil, err
 	}
 	check := fieldValidation(q.http)
-	var after []byte
-	switch types.PatchType(mediaType) {
-	case types.JSONPatchType:
-		after, _, err = jsonPatch(before, body, check)
-	case types.MergePatchType:
-		after, _, err = mergePatch(before, body, check)
-	case types.StrategicMergePatchType:
-		scale := &autoscalingv1.Scale{}
-		return scale, q.strategicPatch(was, body, scale, check)
-	case types.ApplyYAMLPatchType:
-		if body, err = yamlToJSON(body, metav1.FieldValidationWarn); err == nil {
-			after, _, err = mergePatch(before, body, check)
+	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+		if sort == types.StrategicMergePatchType {
+			scale := &autoscalingv1.Scale{}
+			return scale, q.strategicPatch(was, body, scale, check)
 		}
-	default:
-		err = unsupportedMedia(string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType))
-	}
-	if err != nil {
-		return nil, err
-	}
-	obj, err := a.decodeJSON(q, want, after, check)
-	if err != nil {
-		return nil, err
-	}
-	return obj.(*autoscalingv1.Scale), nil
+		before, err := json.Marshal(was)
+		if err != nil {
+			return nil, err
+		}
+		patch, merge := body, mergePatch
+		switch sort {
+		case types.JSONPatchType:
+			merge = jsonPatch
+		case types.ApplyYAMLPatchType:
+			if patch, err = yamlToJSON(body, metav1.FieldValidationWarn); err != nil {
+				return nil, err
+			}
+		}
+		after, _, err := merge(before, patch, check)
+		if err != nil {
+			return nil, err
+		}
+		obj, err := a.decodeJSON(q, want, after, check)
+		if err != nil {
+			return nil, err
+		}
+		return obj.(*autoscalingv1.Scale), nil
+	}, nil
 }
 
 // success answers with a Status that says no more than that.
