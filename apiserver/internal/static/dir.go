@@ -98,6 +98,7 @@ func (d *Dir) Run(ctx context.Context) error {
 			events = w.Events
 		}
 	}
+	d.reload() // what changed before it was watched
 	var quiet <-chan time.Time
 	for {
 		select {
