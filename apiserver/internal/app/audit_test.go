@@ -38,7 +38,7 @@ func TestAudit(t *testing.T) {
 		{"a patch of an unknown sort", "admin", "PATCH", accounts + "/a", "application/x", `{}`, "ResponseComplete", "requestObject", nil},
 		{"a patch of a scale", "admin", "PATCH", "/apis/apps/v1/namespaces/default/deployments/d/scale", merge, `{"spec":{"replicas":2}}`, "ResponseComplete", "requestObject.spec.replicas", 2},
 		{"one of an unknown sort", "admin", "PATCH", "/apis/apps/v1/namespaces/default/deployments/none/scale", "application/x", `{}`, "ResponseComplete", "responseStatus.code", 415},
-		{"a binding", "admin", "POST", pods + "/p/binding", jsonType, `{"target":{"name":"n"}}`, "ResponseComplete", "responseStatus.status", "Success"},
+		{"a binding", "admin", "POST", pods + "/p/binding", jsonType, `{"metadata":{"name":"p"},"target":{"name":"n"}}`, "ResponseComplete", "responseStatus.status", "Success"},
 		{"an eviction", "admin", "POST", pods + "/p/eviction?dryRun=All", jsonType, `{"metadata":{"name":"p"}}`, "ResponseComplete", "responseStatus.status", "Success"},
 		{"options of a deletion", "admin", "DELETE", accounts + "/a?dryRun=All", jsonType, `{"dryRun":["All"]}`, "ResponseComplete", "requestObject.apiVersion", "meta.k8s.io/__internal"},
 		{"options that are none", "admin", "DELETE", accounts + "/a", jsonType, `{"kind":"Foo","apiVersion":"v1"}`, "ResponseComplete", "responseStatus.message", `no kind "Foo" is registered for version "v1" in scheme "pkg/runtime/scheme.go:111"`},

@@ -29,7 +29,10 @@ const (
 )
 
 // Issue fills the request's status with a token for the service account.
-func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, _ *authn.Identity) error {
+func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, admit func() error) error {
+	if len(req.Spec.Audiences) == 0 {
+		req.Spec.Audiences = t.issuer.APIAudiences
+	}
 	path := field.NewPath("spec", "expirationSeconds")
 	var errs field.ErrorList
 	if n := *req.Spec.ExpirationSeconds; n < minTokenSeconds {
@@ -39,6 +42,9 @@ func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req 
 	}
 	if len(errs) > 0 {
 		return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), "", errs)
+	}
+	if err := admit(); err != nil {
+		return err
 	}
 	spec := authn.TokenSpec{ServiceAccount: sa, Audiences: req.Spec.Audiences, ExpirationSeconds: *req.Spec.ExpirationSeconds}
 	if ref := req.Spec.BoundObjectRef; ref != nil {
@@ -51,9 +57,6 @@ func (t *tokenIssuer) Issue(ctx context.Context, sa *corev1.ServiceAccount, req 
 		return apierrors.NewInternalError(fmt.Errorf("issue token: %w", err))
 	}
 	audit.From(ctx).Annotate("authentication.kubernetes.io/issued-credential-id", tok.CredentialID)
-	if len(req.Spec.Audiences) == 0 {
-		req.Spec.Audiences = t.issuer.APIAudiences
-	}
 	seconds := tok.ExpirationSeconds
 	req.Spec.ExpirationSeconds = &seconds
 	req.Status = authenticationv1.TokenRequestStatus{Token: tok.Token, ExpirationTimestamp: metav1.NewTime(tok.Expires)}

@@ -190,6 +190,9 @@ func (a *API) deleteOnce(q *request, o *metav1.DeleteOptions, current *watchcach
 		return nil, false, err
 	}
 	at := a.attributes(q, admission.Delete, "", nil, obj, len(o.DryRun) > 0)
+	if q.info.Verb == "deletecollection" {
+		at.Name = ""
+	}
 	o.TypeMeta = metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "DeleteOptions"}
 	at.Options = o
 	if err := a.admitMutate(q, at); err != nil {

@@ -73,6 +73,10 @@ func (a *API) ConvertTo(obj runtime.Object, from, to schema.GroupVersionResource
 		return obj, nil
 	}
 	src, dst := a.Lookup(from), a.Lookup(to)
+	if src != nil && obj.GetObjectKind().GroupVersionKind() != src.GroupVersionKind {
+		// What goes through a subresource, such as a Scale, is the same in all versions.
+		return obj, nil
+	}
 	if src == nil || dst == nil {
 		return nil, fmt.Errorf("convert %s to %s: they are not both served", from, to)
 	}
@@ -98,17 +102,10 @@ func optionsOf(r *http.Request, op admission.Operation) runtime.Object {
 	meta := func(kind string) metav1.TypeMeta {
 		return metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: kind}
 	}
-	switch {
-	case op == admission.Create && r.Method != http.MethodPatch:
+	switch op {
+	case admission.Create:
 		return &metav1.CreateOptions{TypeMeta: meta("CreateOptions"), DryRun: q["dryRun"], FieldManager: q.Get("fieldManager"), FieldValidation: q.Get("fieldValidation")}
-	case r.Method == http.MethodPatch:
-		o := &metav1.PatchOptions{TypeMeta: meta("PatchOptions"), DryRun: q["dryRun"], FieldManager: q.Get("fieldManager"), FieldValidation: q.Get("fieldValidation")}
-		if f := q.Get("force"); f != "" {
-			force := truthy(f)
-			o.Force = &force
-		}
-		return o
-	case op == admission.Update:
+	case admission.Update:
 		return &metav1.UpdateOptions{TypeMeta: meta("UpdateOptions"), DryRun: q["dryRun"], FieldManager: q.Get("fieldManager"), FieldValidation: q.Get("fieldValidation")}
 	}
 	return nil

@@ -19,16 +19,20 @@ import (
 // checkOptions checks the options of a create, update or patch, which its query
 // has.
 func checkOptions(r *http.Request) error {
-	switch o := optionsOf(r, map[string]admission.Operation{http.MethodPost: admission.Create}[r.Method]).(type) {
-	case *metav1.CreateOptions:
-		return invalidOptions("CreateOptions", metavalidation.ValidateCreateOptions(o))
-	case *metav1.PatchOptions:
+	switch r.Method {
+	case http.MethodPost:
+		return invalidOptions("CreateOptions", metavalidation.ValidateCreateOptions(optionsOf(r, admission.Create).(*metav1.CreateOptions)))
+	case http.MethodPut:
+		return invalidOptions("UpdateOptions", metavalidation.ValidateUpdateOptions(optionsOf(r, admission.Update).(*metav1.UpdateOptions)))
+	case http.MethodPatch:
+		q := r.URL.Query()
+		o := &metav1.PatchOptions{DryRun: q["dryRun"], FieldManager: q.Get("fieldManager"), FieldValidation: q.Get("fieldValidation")}
+		if f := q.Get("force"); f != "" {
+			o.Force = new(truthy(f))
+		}
 		return invalidOptions("PatchOptions", metavalidation.ValidatePatchOptions(o, types.PatchType(mediaOf(r))))
 	}
-	if r.Method != http.MethodPut {
-		return nil
-	}
-	return invalidOptions("UpdateOptions", metavalidation.ValidateUpdateOptions(optionsOf(r, admission.Update).(*metav1.UpdateOptions)))
+	return nil
 }
 
 // checkList checks the options of a list or a watch.

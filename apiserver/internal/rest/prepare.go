@@ -64,10 +64,15 @@ func (q *request) preconditions(m, old metav1.Object) error {
 	return nil
 }
 
-// otherUID is a precondition that fails, in the words of upstream's store.
+// otherUID is a precondition that fails.
 func (q *request) otherUID(want, is types.UID) error {
-	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry%s%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-		q.res.Prefix, q.key(q.info.Name), want, is)
+	return q.precondition("UID", string(want), string(is))
+}
+
+// precondition is one that fails, in the words of upstream's store.
+func (q *request) precondition(what, want, is string) error {
+	return fmt.Errorf("StorageError: invalid object, Code: 4, Key: /registry%s%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: %s in precondition: %s, %s in object meta: %s",
+		q.res.Prefix, q.key(q.info.Name), what, want, what, is)
 }
 
 // keepSystemMeta takes from the current object what no client may change.

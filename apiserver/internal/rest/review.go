@@ -77,7 +77,7 @@ func (a *API) legacyBind(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	return a.bind(w, &request{http: q.http, info: &info, res: pods, form: f, user: q.user})
+	return a.bind(w, &request{http: q.http, info: &info, res: pods, form: f, user: q.user}, true)
 }
 
 // componentStatus answers the deprecated list: what can be known from here is

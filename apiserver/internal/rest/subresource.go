@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"flagship/apiserver/internal/authn"
+	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
 )
@@ -28,9 +28,9 @@ type Connector interface {
 	Connect(w http.ResponseWriter, r *http.Request, info *Info) error
 }
 
-// TokenIssuer answers a TokenRequest for a service account.
+// TokenIssuer answers a TokenRequest for a service account. It admits the request when it is valid.
 type TokenIssuer interface {
-	Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, user *authn.Identity) error
+	Issue(ctx context.Context, sa *corev1.ServiceAccount, req *authenticationv1.TokenRequest, admit func() error) error
 }
 
 func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
@@ -66,7 +66,7 @@ func (a *API) serveSubresource(w http.ResponseWriter, q *request) error {
 	case "scale":
 		return a.serveScale(w, q)
 	case "binding":
-		return a.bind(w, q)
+		return a.bind(w, q, false)
 	case "eviction":
 		return a.evict(w, q)
 	case "token":
@@ -192,6 +192,15 @@ func (r *Resource) scale(obj runtime.Object) (*autoscalingv1.Scale, error) {
 	return scaleOf(obj)
 }
 
+// scales are the Scales of an object and of what it was.
+func (q *request) scales(obj, old runtime.Object) (now, before runtime.Object, err error) {
+	if now, err = q.res.scale(obj); err != nil {
+		return nil, nil, err
+	}
+	before, err = q.res.scale(old)
+	return now, before, err
+}
+
 func (r *Resource) setReplicas(obj runtime.Object, n int32) error {
 	if r.Strategy.SetReplicas != nil {
 		return r.Strategy.SetReplicas(obj, n)
@@ -237,6 +246,9 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		}
 		next, err := change(was)
 		if err != nil {
+			return nil, err
+		}
+		if err := a.admitMutate(q, a.attributes(q, admission.Update, "scale", next, was, dry)); err != nil {
 			return nil, err
 		}
 		if next.Spec.Replicas == resource.NoReplicas {

@@ -4,24 +4,28 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/component-helpers/apps/poddisruptionbudget"
 
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/audit"
+	"flagship/apiserver/internal/authn"
 	"flagship/apiserver/internal/watchcache"
 )
 
@@ -79,13 +83,40 @@ func success(w http.ResponseWriter, q *request, code int) {
 	if f.as != "" {
 		f = form{media: mediaJSON}
 	}
+	writeWarnings(w, q.warnings)
 	s := &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess, Code: int32(code)} //nolint:gosec // an HTTP status
 	audit.From(q.ctx()).Answer(s)
 	writeStatus(w, f, code, s)
 }
 
-// bind assigns a pod to a node: what the scheduler does.
-func (a *API) bind(w http.ResponseWriter, q *request) error {
+// inside is a request of the server's own for the same: admission has seen what it is for, and nobody owns the fields that it changes.
+func (q *request) inside() *request {
+	out := *q
+	out.trusted, out.applied = true, true
+	return &out
+}
+
+// byServer is a request that the server makes for another, for itself and under its own name.
+func (q *request) byServer(info *Info, res *Resource) *request {
+	r := q.http.Clone(audit.Outside(q.ctx()))
+	r.URL.RawQuery = ""
+	r.Header.Set("User-Agent", "kube-apiserver")
+	return &request{http: r, info: info, res: res, user: &authn.Identity{Name: authn.APIServerUser, Groups: []string{authn.PrivilegedGroup, authn.AllAuthenticated}}}
+}
+
+// admitCreate admits what is created through a subresource; between its halves it is checked.
+func (a *API) admitCreate(q *request, at *admission.Attributes, check func() error) error {
+	if err := a.admitMutate(q, at); err != nil {
+		return err
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	return a.admitValidate(q, at)
+}
+
+// bind assigns a pod to a node: what the scheduler does. legacy is for the resource bindings.
+func (a *API) bind(w http.ResponseWriter, q *request, legacy bool) error {
 	dry := dryRun(q.http)
 	body, err := a.readBody(q.http)
 	if err != nil {
@@ -96,17 +127,30 @@ func (a *API) bind(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	b := obj.(*corev1.Binding)
-	if q.info.Name == "" {
+	if err := q.inNamespaceOf(b); err != nil {
+		return err
+	}
+	if legacy {
 		q.info.Name = b.Name
 	}
-	if b.Name != "" && b.Name != q.info.Name {
-		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
+	at := a.attributes(q, admission.Create, "binding", b, nil, dry)
+	if legacy {
+		at.Resource, at.Subresource = corev1.SchemeGroupVersion.WithResource("bindings"), ""
 	}
-	if errs := checkBinding(b); len(errs) > 0 {
+	err = a.admitCreate(q, at, func() error {
+		if b.Name != q.info.Name {
+			return apierrors.NewBadRequest("name in URL does not match name in Binding object")
+		}
 		// Upstream's answer to a bad binding is 500.
-		return errs.ToAggregate()
+		return checkBinding(b).ToAggregate()
+	})
+	if err != nil {
+		return err
 	}
-	_, _, err = a.guaranteed(q, "binding", dry, func(old runtime.Object) (runtime.Object, error) {
+	if b.Name == "" {
+		return apierrors.NewBadRequest("Name parameter required.")
+	}
+	_, _, err = a.guaranteed(q.inside(), "binding", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
 		}
@@ -143,7 +187,9 @@ func (q *request) assign(p *corev1.Pod, b *corev1.Binding) (runtime.Object, erro
 	}
 	switch {
 	case b.UID != "" && b.UID != p.UID:
-		return refuse("Precondition failed: UID in precondition: %v, UID in object meta: %v", b.UID, p.UID)
+		return nil, apierrors.NewConflict(q.res.GroupResource(), p.Name, q.otherUID(b.UID, p.UID))
+	case b.ResourceVersion != "" && b.ResourceVersion != p.ResourceVersion:
+		return nil, apierrors.NewConflict(q.res.GroupResource(), p.Name, q.precondition("ResourceVersion", b.ResourceVersion, p.ResourceVersion))
 	case p.DeletionTimestamp != nil:
 		return refuse("pod %s is being deleted, cannot be assigned to a host", p.Name)
 	case p.Spec.NodeName != "":
@@ -158,6 +204,13 @@ func (q *request) assign(p *corev1.Pod, b *corev1.Binding) (runtime.Object, erro
 	for k, v := range b.Annotations {
 		p.Annotations[k] = v
 	}
+	if p.Labels == nil && len(b.Labels) > 0 {
+		p.Labels = map[string]string{}
+	}
+	for k, v := range b.Labels {
+		p.Labels[k] = v
+	}
+	p.Status.NominatedNodeName = ""
 	setPodCondition(&p.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
 	return p, nil
 }
@@ -190,8 +243,22 @@ func (a *API) evict(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	ev := obj.(*policyv1.Eviction)
-	if ev.Name != "" && ev.Name != q.info.Name {
-		return apierrors.NewBadRequest("name in URL does not match name in Eviction object")
+	if err := q.inNamespaceOf(ev); err != nil {
+		return err
+	}
+	err = a.admitCreate(q, a.attributes(q, admission.Create, "eviction", ev, nil, dryRun(q.http)), func() error {
+		if ev.Name != q.info.Name {
+			return apierrors.NewBadRequest("name in URL does not match name in Eviction object")
+		}
+		if o := ev.DeleteOptions; o != nil && o.IgnoreStoreReadErrorWithClusterBreakingPotential != nil && *o.IgnoreStoreReadErrorWithClusterBreakingPotential {
+			return apierrors.NewInvalid(policyv1.SchemeGroupVersion.WithKind("Eviction").GroupKind(), ev.Name, field.ErrorList{
+				field.Invalid(field.NewPath("deleteOptions", "ignoreStoreReadErrorWithClusterBreakingPotential"), true, "can not be set for pod eviction, try after removing the option"),
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	o := ev.DeleteOptions
 	if o == nil {
@@ -214,11 +281,16 @@ func (a *API) evict(w http.ResponseWriter, q *request) error {
 		if err := a.takeDisruption(q, pod, len(o.DryRun) > 0); err != nil {
 			return err
 		}
-		if len(o.DryRun) == 0 {
-			a.markDisrupted(q, pod)
+	}
+	if err := invalidOptions("DeleteOptions", metavalidation.ValidateDeleteOptions(o)); err != nil {
+		return err
+	}
+	if len(o.DryRun) == 0 {
+		if err := a.markDisrupted(q, o); err != nil {
+			return err
 		}
 	}
-	if _, _, err := a.deleteObject(q, o); err != nil {
+	if _, _, err := a.deleteObject(q.inside(), o); err != nil {
 		return err
 	}
 	success(w, q, http.StatusCreated)
@@ -229,23 +301,25 @@ func ignoresBudgets(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodPending || p.DeletionTimestamp != nil
 }
 
-// markDisrupted tells in the pod's conditions why it ends, KEP-3329.
-func (a *API) markDisrupted(q *request, pod *corev1.Pod) {
-	one := &request{http: q.http, info: q.info, res: q.res, form: q.form, user: q.user}
-	_, _, err := a.guaranteed(one, "status", false, func(old runtime.Object) (runtime.Object, error) {
+// markDisrupted tells in the pod's conditions why it ends, KEP-3329, if it is the one that the options are for. They are for the marked pod then.
+func (a *API) markDisrupted(q *request, o *metav1.DeleteOptions) error {
+	e, _, err := a.guaranteed(q.inside(), "status", false, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
 		}
 		p := old.(*corev1.Pod)
+		if err := q.deletePreconditions(o, p); err != nil {
+			return nil, err
+		}
 		setPodCondition(&p.Status, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI",
-			Message: "Eviction API: evicting", ObservedGeneration: p.Generation,
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
 		})
 		return p, nil
 	})
-	if err != nil {
-		a.deps.Log.Sugar().Debugf("mark pod %s/%s as disrupted: %v", pod.Namespace, pod.Name, err)
+	if err == nil && o.Preconditions != nil && o.Preconditions.ResourceVersion != nil {
+		o.Preconditions.ResourceVersion = new(strconv.FormatInt(e.Rev, 10))
 	}
+	return err
 }
 
 // takeDisruption takes one disruption from the budget that covers a pod.
@@ -278,7 +352,7 @@ func (a *API) takeDisruption(q *request, pod *corev1.Pod, dry bool) error {
 	if unhealthyMayGo(b, pod) {
 		return nil
 	}
-	one := &request{http: q.http, info: &Info{Namespace: b.Namespace, Name: b.Name, Resource: "poddisruptionbudgets"}, res: budgets, user: q.user}
+	one := q.byServer(&Info{Namespace: b.Namespace, Name: b.Name, Resource: "poddisruptionbudgets"}, budgets)
 	_, _, err := a.guaranteed(one, "status", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
@@ -313,14 +387,31 @@ func spend(b *policyv1.PodDisruptionBudget, pod string) error {
 	case b.Status.DisruptionsAllowed < 0:
 		return apierrors.NewForbidden(policyv1.Resource("poddisruptionbudget"), b.Name, fmt.Errorf("pdb disruptions allowed is negative"))
 	case b.Status.DisruptionsAllowed == 0:
-		return tooMany(0, fmt.Sprintf("The disruption budget %s needs %d healthy pods and has %d currently", b.Name, b.Status.DesiredHealthy, b.Status.CurrentHealthy))
+		return tooMany(0, spent(b))
 	}
-	b.Status.DisruptionsAllowed--
+	if b.Status.DisruptionsAllowed--; b.Status.DisruptionsAllowed == 0 {
+		poddisruptionbudget.UpdateDisruptionAllowedCondition(b)
+	}
 	if b.Status.DisruptedPods == nil {
 		b.Status.DisruptedPods = map[string]metav1.Time{}
 	}
 	b.Status.DisruptedPods[pod] = metav1.NewTime(time.Now())
 	return nil
+}
+
+// spent says why a budget allows no disruption.
+func spent(b *policyv1.PodDisruptionBudget) string {
+	c := meta.FindStatusCondition(b.Status.Conditions, policyv1.DisruptionAllowedCondition)
+	told := c != nil && c.Status == metav1.ConditionFalse && c.Message != ""
+	switch {
+	case told && c.Reason == policyv1.SyncFailedReason:
+		return fmt.Sprintf("The disruption budget %s does not allow evicting pods currently because it failed sync: %s", b.Name, c.Message)
+	case b.Status.CurrentHealthy <= b.Status.DesiredHealthy:
+		return fmt.Sprintf("The disruption budget %s needs %d healthy pods and has %d currently", b.Name, b.Status.DesiredHealthy, b.Status.CurrentHealthy)
+	case told:
+		return fmt.Sprintf("The disruption budget %s does not allow evicting pods currently (%s): %s", b.Name, c.Reason, c.Message)
+	}
+	return fmt.Sprintf("The disruption budget %s does not allow evicting pods currently", b.Name)
 }
 
 // token issues a token for a service account.
@@ -335,25 +426,33 @@ func (a *API) token(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	req := obj.(*authenticationv1.TokenRequest)
+	if err := q.inNamespaceOf(req); err != nil {
+		return err
+	}
+	at := a.attributes(q, admission.Create, "token", req, nil, dryRun(q.http))
+	if err := a.admitMutate(q, at); err != nil {
+		return err
+	}
+	if req.Name != "" && req.Name != q.info.Name {
+		return apierrors.NewInvalid(want.GroupKind(), q.info.Name, field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), req.Name, "must match the service account name if specified")})
+	}
 	e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), "")
 	if err != nil {
 		return q.notFound()
 	}
-	saObj, err := a.decodeStored(q.res, e)
+	obj, err = a.decodeStored(q.res, e)
 	if err != nil {
 		return err
 	}
-	at := a.attributes(q, admission.Create, "token", req, nil, false)
-	if err := a.admitMutate(q, at); err != nil {
+	sa := obj.(*corev1.ServiceAccount)
+	if req.UID != "" && req.UID != sa.UID {
+		return apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, q.info.Name,
+			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", req.UID, sa.UID))
+	}
+	req.Name, req.UID, req.CreationTimestamp, req.Status = sa.Name, sa.UID, now(), authenticationv1.TokenRequestStatus{}
+	if err := a.deps.Tokens.Issue(q.ctx(), sa, req, func() error { return a.admitValidate(q, at) }); err != nil {
 		return err
 	}
-	if err := a.admitValidate(q, at); err != nil {
-		return err
-	}
-	req.Name, req.Namespace = q.info.Name, q.info.Namespace
-	req.CreationTimestamp, req.UID = now(), types.UID(uuid.NewString())
-	if err := a.deps.Tokens.Issue(q.ctx(), saObj.(*corev1.ServiceAccount), req, q.user); err != nil {
-		return err
-	}
+	writeWarnings(w, q.warnings)
 	return WriteObject(w, q.http, http.StatusCreated, req)
 }

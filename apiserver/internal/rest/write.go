@@ -38,6 +38,9 @@ func (a *API) attributes(q *request, op admission.Operation, sub string, obj, ol
 		Operation: op, Kind: q.res.GroupVersionKind, Resource: q.res.GVR(), Subresource: sub,
 		Namespace: q.info.Namespace, Name: q.info.Name, Object: obj, OldObject: old, DryRun: dry, User: q.user,
 	}
+	if s := q.res.Subresources[sub]; s.Kind != "" {
+		at.Kind = s.GroupVersionKind
+	}
 	at.Options = optionsOf(q.http, op)
 	if m, ok := obj.(metav1.Object); ok && at.Name == "" {
 		at.Name = m.GetName()
@@ -402,12 +405,20 @@ func (a *API) updateOnce(q *request, sub string, dry bool, current *watchcache.E
 		return nil, err
 	}
 	at := a.attributes(q, admission.Update, sub, obj, old, dry)
-	if err := a.admitMutate(q, at); err != nil {
-		return nil, err
+	// Admission has changed a Scale before the object was scaled by it.
+	if sub != "scale" {
+		if err := a.admitMutate(q, at); err != nil {
+			return nil, err
+		}
 	}
 	q.dedupOwners(obj.(metav1.Object), " after mutating admission happens")
 	obj = prepareUpdate(k, sub, obj, old)
 	at.Object = obj
+	if sub == "scale" {
+		if at.Object, at.OldObject, err = q.scales(obj, old); err != nil {
+			return nil, err
+		}
+	}
 	done, err := a.deps.Hooks.BeforeUpdate(q.ctx(), k, obj, old, dry)
 	if err != nil {
 		return nil, err
