@@ -21,7 +21,7 @@ TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench conformance diff upstream mixed swap swap-in swap-all swap-page gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench clients conformance diff upstream mixed swap swap-in swap-all swap-page gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,12 @@ diff: kube-apiserver ## the same requests to upstream's kube-apiserver and ours,
 	@hack/step.sh "build openapi" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/openapi ./openapi
 	@[ -n "$(KIND)" ] || $(TOOLS)/openapi -upstream $(BIN)/upstream -ours $(BIN)
 	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
+
+clients: kube-apiserver ctl ## controller-runtime's tests and sessions of kubectl, Helm, cert-manager and prometheus-operator with upstream's kube-apiserver and ours: ONLY=helm
+	@hack/upstream.sh kube-apiserver etcd kubectl
+	@hack/clients.sh
+	@hack/step.sh "build clients" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/clients ./clients
+	@$(TOOLS)/clients -upstream $(BIN)/upstream -ours $(BIN) -only "$(ONLY)" $(if $(ONLY),,-report docs/clients.md)
 
 conformance: ## upstream's conformance tests against the running cluster (root): FOCUS='…' SKIP='…' PROCS=4
 	@hack/deps.sh conformance

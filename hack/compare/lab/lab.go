@@ -96,7 +96,7 @@ func (l *Lab) Store(ctx context.Context, name string) (*Process, string, error) 
 	if s := l.stores[name]; s != nil {
 		return s.proc, s.url, nil
 	}
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, "", err
 	}
@@ -125,7 +125,7 @@ func (l *Lab) Embedded(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("ctl init phase certs: %w\n%s", err, out)
 		}
 	}
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ type Server struct {
 // Serve starts the kube-apiserver of a folder and waits until it is ready. Its store is that of the arguments: Store gives the URL for
 // --etcd-servers.
 func (l *Lab) Serve(ctx context.Context, name, bin string, args ...string) (*Server, error) {
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}

@@ -118,8 +118,8 @@ func (p *Process) Usage() (Usage, error) {
 	return u, nil
 }
 
-// freePorts are ports that nobody listened on a moment ago.
-func freePorts(n int) ([]int, error) {
+// FreePorts are ports that nobody listened on a moment ago.
+func FreePorts(n int) ([]int, error) {
 	out := make([]int, n)
 	for i := range out {
 		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it takes a moment
@@ -134,7 +134,7 @@ func freePorts(n int) ([]int, error) {
 
 // FreePort is a port that nobody listened on a moment ago.
 func FreePort() (int, error) {
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return 0, err
 	}
