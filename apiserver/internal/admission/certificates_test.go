@@ -51,13 +51,13 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	only := func(name string) Chain {
-		for _, p := range chain {
+		for _, p := range chain.Plugins {
 			if p.Name() == name {
-				return Chain{p}
+				return Chain{Plugins: []Plugin{p}}
 			}
 		}
 		t.Fatal(name)
-		return nil
+		return Chain{}
 	}
 	ask := func(op Operation, user, subresource string) *Attributes {
 		a := create(csr("dev"), "certificates.k8s.io", "certificatesigningrequests", "CertificateSigningRequest")

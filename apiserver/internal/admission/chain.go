@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -127,7 +128,11 @@ type Validator interface {
 }
 
 // Chain is plugins in the order in which they run.
-type Chain []Plugin
+type Chain struct {
+	Plugins []Plugin
+	// Metrics observe them, nil for none.
+	Metrics *Metrics
+}
 
 // Mutate runs the mutating half; the first error ends it. Where a plugin asks
 // for it, the whole half runs once more.
@@ -139,26 +144,40 @@ func (c Chain) Mutate(ctx context.Context, a *Attributes) error {
 	return c.mutate(ctx, a)
 }
 
-func (c Chain) mutate(ctx context.Context, a *Attributes) error {
-	for _, p := range c {
-		if m, ok := p.(Mutator); ok && p.Handles(a.Operation) {
-			if err := m.Mutate(ctx, a); err != nil {
-				a.RefusedBy = p.Name()
-				return err
-			}
+func (c Chain) mutate(ctx context.Context, a *Attributes) (err error) {
+	begin := time.Now()
+	defer func() { c.Metrics.step(admitting, a.Operation, begin, err) }()
+	for _, p := range c.Plugins {
+		m, ok := p.(Mutator)
+		if !ok || !p.Handles(a.Operation) {
+			continue
+		}
+		start := time.Now()
+		err := m.Mutate(ctx, a)
+		c.Metrics.plugin(p.Name(), admitting, a.Operation, start, err)
+		if err != nil {
+			a.RefusedBy = p.Name()
+			return err
 		}
 	}
 	return nil
 }
 
 // Validate runs the validating half; the first error ends it.
-func (c Chain) Validate(ctx context.Context, a *Attributes) error {
-	for _, p := range c {
-		if v, ok := p.(Validator); ok && p.Handles(a.Operation) {
-			if err := v.Validate(ctx, a); err != nil {
-				a.RefusedBy = p.Name()
-				return err
-			}
+func (c Chain) Validate(ctx context.Context, a *Attributes) (err error) {
+	begin := time.Now()
+	defer func() { c.Metrics.step(validating, a.Operation, begin, err) }()
+	for _, p := range c.Plugins {
+		v, ok := p.(Validator)
+		if !ok || !p.Handles(a.Operation) {
+			continue
+		}
+		start := time.Now()
+		err := v.Validate(ctx, a)
+		c.Metrics.plugin(p.Name(), validating, a.Operation, start, err)
+		if err != nil {
+			a.RefusedBy = p.Name()
+			return err
 		}
 	}
 	return nil
@@ -166,8 +185,8 @@ func (c Chain) Validate(ctx context.Context, a *Attributes) error {
 
 // Names returns the names of the plugins in order.
 func (c Chain) Names() []string {
-	out := make([]string, 0, len(c))
-	for _, p := range c {
+	out := make([]string, 0, len(c.Plugins))
+	for _, p := range c.Plugins {
 		out = append(out, p.Name())
 	}
 	return out

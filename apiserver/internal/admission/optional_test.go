@@ -129,7 +129,7 @@ func TestPodNodeSelector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := chain[slices.Index(chain.Names(), "PodNodeSelector")].(*PodNodeSelector)
+	p := chain.Plugins[slices.Index(chain.Names(), "PodNodeSelector")].(*PodNodeSelector)
 	p.get = c.readers().Namespace
 	for name, x := range map[string]struct{ namespace, spec, want, err string }{
 		"its namespace's": {"ns", "{}", "a=b", ""},
@@ -141,7 +141,7 @@ func TestPodNodeSelector(t *testing.T) {
 	} {
 		a := createPod(t, x.spec)
 		a.Namespace = x.namespace
-		wantError(t, name, run(t, Chain{p}, a), x.err)
+		wantError(t, name, run(t, Chain{Plugins: []Plugin{p}}, a), x.err)
 		if got := labels.Set(a.Object.(*corev1.Pod).Spec.NodeSelector).String(); x.err == "" && got != x.want {
 			t.Errorf("%s: %s, want %s", name, got, x.want)
 		}
@@ -186,13 +186,13 @@ plugins:
 	} {
 		a := createPod(t, x.spec)
 		a.Namespace, a.User.Name = x.namespace, x.user
-		wantError(t, name, run(t, Chain{p}, a), x.want)
+		wantError(t, name, run(t, Chain{Plugins: []Plugin{p}}, a), x.want)
 		if got := a.Annotations["pod-security.kubernetes.io/exempt"]; got != x.exempt {
 			t.Errorf("%s: exempt by %q, want %q", name, got, x.exempt)
 		}
 	}
 	a := create(parse[corev1.Namespace](t, "metadata: {name: free, labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: baseline}}"), "", "namespaces", "Namespace")
-	wantError(t, "labels of the exempt", run(t, Chain{p}, a), "")
+	wantError(t, "labels of the exempt", run(t, Chain{Plugins: []Plugin{p}}, a), "")
 	if want := `namespace "free" is exempt from Pod Security, and the policy (enforce=restricted:latest, warn=baseline:latest) will be ignored`; len(a.Warnings) != 1 || a.Warnings[0] != want {
 		t.Errorf("warnings %q", a.Warnings)
 	}
@@ -242,7 +242,7 @@ func TestTolerationRestriction(t *testing.T) {
 		p := &TolerationRestriction{operations{"PodTolerationRestriction", []Operation{Create}}, c.readers().Namespace, func(*corev1.Pod) corev1.PodQOSClass { return x.class }, cluster}
 		a := createPod(t, x.spec)
 		a.Namespace = x.namespace
-		wantError(t, name, run(t, Chain{p}, a), x.err)
+		wantError(t, name, run(t, Chain{Plugins: []Plugin{p}}, a), x.err)
 		if want := *parse[[]corev1.Toleration](t, x.want); x.err == "" && !reflect.DeepEqual(a.Object.(*corev1.Pod).Spec.Tolerations, want) {
 			t.Errorf("%s: %v, want %v", name, a.Object.(*corev1.Pod).Spec.Tolerations, want)
 		}
@@ -270,7 +270,7 @@ func TestEventRateLimit(t *testing.T) {
 		{"b", "x", "Too many requests: limit reached on type SourceAndObject for key Podx"},
 		{"b", "w", ""},
 	} {
-		err := run(t, Chain{p}, event(x.namespace, x.object))
+		err := run(t, Chain{Plugins: []Plugin{p}}, event(x.namespace, x.object))
 		wantError(t, fmt.Sprint(i), err, x.want)
 		if err != nil && !apierrors.IsTooManyRequests(err) {
 			t.Errorf("%d: %v is no 429", i, err)
@@ -278,7 +278,7 @@ func TestEventRateLimit(t *testing.T) {
 	}
 	dry := event("a", "z")
 	dry.DryRun = true
-	wantError(t, "dry run", run(t, Chain{p}, dry), "")
+	wantError(t, "dry run", run(t, Chain{Plugins: []Plugin{p}}, dry), "")
 	for text, want := range map[string]string{
 		"":                                "must not be empty",
 		"{type: X, qps: 1, burst: 1}":     "Unsupported value",

@@ -52,6 +52,8 @@ type Config struct {
 
 	// Files configures plugins.
 	Files Files
+	// Metrics observe what they take, nil for none.
+	Metrics *Metrics
 }
 
 // Deps is what the plugins need.
@@ -81,7 +83,7 @@ type entry struct {
 func New(cfg Config, d Deps) (Chain, error) {
 	table, err := plugins(cfg, d)
 	if err != nil {
-		return nil, err
+		return Chain{}, err
 	}
 	return choose(table, cfg)
 }
@@ -164,15 +166,15 @@ func choose(table []entry, cfg Config) (Chain, error) {
 	}
 	for _, name := range slices.Concat(cfg.Enable, cfg.Disable) {
 		if !known(name) {
-			return nil, fmt.Errorf("admission plugin %q is unknown", name)
+			return Chain{}, fmt.Errorf("admission plugin %q is unknown", name)
 		}
 	}
 	for _, name := range cfg.Enable {
 		if slices.Contains(cfg.Disable, name) {
-			return nil, fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name)
+			return Chain{}, fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name)
 		}
 	}
-	var out Chain
+	out := Chain{Metrics: cfg.Metrics}
 	for _, e := range table {
 		name := e.plugin.Name()
 		if !slices.Contains(cfg.Enable, name) && (!e.on || slices.Contains(cfg.Disable, name)) {
@@ -180,10 +182,10 @@ func choose(table []entry, cfg Config) (Chain, error) {
 		}
 		if p, ok := e.plugin.(preparer); ok {
 			if err := p.Prepare(); err != nil {
-				return nil, err
+				return Chain{}, err
 			}
 		}
-		out = append(out, e.plugin)
+		out.Plugins = append(out.Plugins, e.plugin)
 	}
 	return out, nil
 }

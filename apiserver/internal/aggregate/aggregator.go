@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -70,6 +71,8 @@ type Deps struct {
 type Aggregator struct {
 	deps Deps
 	wake chan struct{}
+	// downs counts the checks by which a server was not available, by why.
+	downs *prometheus.CounterVec
 
 	mu       sync.RWMutex // guards what follows
 	remotes  map[schema.GroupVersion]*remote
@@ -90,7 +93,7 @@ type remote struct {
 
 // New returns an aggregator without other servers.
 func New(deps Deps) *Aggregator {
-	return &Aggregator{deps: deps, wake: make(chan struct{}, 1), remotes: map[schema.GroupVersion]*remote{}, localDue: true, specifications: map[apiregistrationv1.ServiceReference]specification{}}
+	return &Aggregator{deps: deps, downs: newDowns(), wake: make(chan struct{}, 1), remotes: map[schema.GroupVersion]*remote{}, localDue: true, specifications: map[apiregistrationv1.ServiceReference]specification{}}
 }
 
 func gvrAPIServices() schema.GroupVersionResource {

@@ -42,6 +42,9 @@ func (a *Aggregator) check(ctx context.Context, r *remote) (bool, error) {
 	if !up {
 		resources = r.resources
 	}
+	if !up && (r.available || r.checked.IsZero()) {
+		a.downs.WithLabelValues(r.name, c.Reason).Inc()
+	}
 	changed := r.available != up || !apiequality.Semantic.DeepEqual(r.resources, resources)
 	r.available, r.resources, r.checked = up, resources, time.Now()
 	a.mu.Unlock()

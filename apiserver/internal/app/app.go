@@ -156,6 +156,9 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if len(missing) > 0 {
 		log.Warn("resources are asked for that this version does not have", zap.Strings("runtimeConfig", missing))
 	}
+	if unmet := cfg.Features.Unmet(); len(unmet) > 0 {
+		log.Warn("feature gates are set to what is not built: nothing is other than by default", zap.Strings("featureGates", unmet))
+	}
 	s.off = map[schema.GroupVersionResource]bool{}
 	for _, k := range resource.Kinds() {
 		if cfg.Surface.Serves(k.GVR(), k.Kind) {
@@ -302,6 +305,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.registry.MustRegister(s.api)
 	s.local.api, lazy.API, id.getter.api = s.api, s.api, s.api
 	if err := s.addKinds(ctx); err != nil {
 		return nil, err
@@ -316,8 +320,9 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	}
 	s.custom = extend.New(extend.Deps{Log: s.log.Named("extend"), API: s.api, Caches: s.hub, Client: s.local, Publish: s.extended, BuiltIn: s.kinds, Hooks: hooks})
 	readers := admissionReaders(s.api, s.hub, s.local)
+	observed := admission.NewMetrics(s.registry)
 	asked := &webhook.Deps{
-		API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
+		Metrics: observed, API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
 	}
 	ruled := &policy.Deps{
 		API: s.api, Matcher: asked.Matcher, Namespace: readers.Namespace, Expressions: asked.Expressions, Authorizer: authorizer, Types: s.typesOf,
@@ -331,7 +336,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 		return nil, fmt.Errorf("--admission-control-config-file %s: %w", s.cfg.AdmissionConfig, err)
 	}
 	lazy.chain, err = admission.New(admission.Config{
-		Files: files, Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
+		Metrics: observed, Files: files, Enable: s.cfg.EnableAdmission, Disable: s.cfg.DisableAdmission,
 		DefaultNotReadyTolerationSeconds: s.cfg.NotReadyToleration, DefaultUnreachableTolerationSeconds: s.cfg.UnreachableTolerance,
 	}, admission.Deps{
 		Readers: readers, Authorizer: authorizer, Extra: extra, CreateNamespace: func(ctx context.Context, ns *corev1.Namespace) error { return s.local.Create(ctx, ns) }, ResourceOf: s.api.ResourceOf,
@@ -510,6 +515,8 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	componentv1.RegisterComponentServer(gs, &component.Server{Name: name, Start: s.start, Set: s.set, Identity: s.cfg.ExternalHostname, Checks: s.checks.Results})
 	decisionv1.RegisterDecisionsServer(gs, s.decisions.Server())
 	api := openapi.New(s.scheme, s.kinds, extension{s.custom, s.remote})
+	config.RegisterFeatures(s.registry)
+	s.registry.MustRegister(s.remote, &storeSize{client: s.store.Client()})
 	dispatch := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case server.IsGRPC(r):
@@ -535,7 +542,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}
 	drain := server.NewDrain(s.phases.Draining, s.cfg.ShutdownRetryAfter)
 	chain := &server.Chain{
-		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry), Audit: s.audit,
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry, s.api.Known), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
 		Tracer: s.tracer, Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
 	}

@@ -34,8 +34,8 @@ func newCounters(reg prometheus.Registerer) *counters {
 		return prometheus.CounterOpts{Subsystem: "apiserver_audit", Name: name, Help: help}
 	}
 	c := &counters{
-		events:   prometheus.NewCounter(opts("event_total", "Counter of audit events generated and sent to the audit backend.")),
-		rejected: prometheus.NewCounter(opts("requests_rejected_total", "Counter of apiserver requests rejected due to an error in audit logging backend.")),
+		events:   prometheus.NewCounter(opts("event_total", "[ALPHA] Counter of audit events generated and sent to the audit backend.")),
+		rejected: prometheus.NewCounter(opts("requests_rejected_total", "[ALPHA] Counter of apiserver requests rejected due to an error in audit logging backend.")),
 		failures: prometheus.NewCounterVec(opts("error_total", "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error."), []string{"plugin"}),
 		levels:   prometheus.NewCounterVec(opts("level_total", "Counter of policy levels for audit events (1 per request)."), []string{"level"}),
 	}

@@ -117,6 +117,8 @@ type Config struct {
 	MinCompatibility []string
 	Version          apiversion.Info
 	MaxHTTP2Streams  int
+	// Features is what --feature-gates asks for.
+	Features FeatureGates
 }
 
 // TokenWebhook is the server outside that recognizes tokens.

@@ -135,6 +135,8 @@ func (c *Config) addCluster(set *options.Set) {
 	fs.StringVar(&c.NodePortRange, "service-node-port-range", c.NodePortRange, "ports for services of type NodePort")
 	fs.IntVar(&c.ServiceNodePort, "kubernetes-service-node-port", 0, "node port of the kubernetes service; 0 makes it a ClusterIP")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "let pods have privileged containers")
+	c.Features = FeatureGates{}
+	fs.Var(c.Features, "feature-gates", "feature gates of v1.37, each =true or =false, with kube: before it or not; a gate is built as it is by default, and one that is set otherwise is told of in the log")
 	c.Surface.Config = map[string]string{}
 	fs.Var(runtimeConfig(c.Surface.Config), "runtime-config", "built-in resources to serve or not, each =true or =false: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION, GROUP/VERSION/RESOURCE")
 	fs.StringSliceVar(&c.EmulatedVersion, "emulated-version", nil, "version whose resources are served, as [kube=]1.36: what came later is not; up to three minor versions back")
@@ -173,7 +175,7 @@ func inert() map[string]inertFlags {
 			text: []string{"storage-backend", "storage-media-type", "etcd-servers-overrides", "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout", "etcd-readycheck-timeout"},
 		},
 		"feature gates and versions are those of v1.37": {
-			text:  []string{"feature-gates", "show-hidden-metrics-for-version"},
+			text:  []string{"show-hidden-metrics-for-version"},
 			bools: []string{"emulation-forward-compatible", "runtime-config-emulation-forward-compatible"},
 		},
 		"it goes with another option, which is refused": {

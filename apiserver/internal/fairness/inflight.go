@@ -91,8 +91,8 @@ func newKinds(reg prometheus.Registerer) kinds {
 	}
 	of := func(name string) kind {
 		return kind{
-			waiting:   one("waiting", name, "apiserver_current_inqueue_requests", "Maximal number of queued requests in this apiserver per request kind in last second."),
-			executing: one("executing", name, "apiserver_current_inflight_requests", "Maximal number of currently used inflight request limit of this apiserver per request kind in last second."),
+			waiting:   one("waiting", name, "apiserver_current_inqueue_requests", "[ALPHA] Maximal number of queued requests in this apiserver per request kind in last second."),
+			executing: one("executing", name, "apiserver_current_inflight_requests", "[STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second."),
 		}
 	}
 	return kinds{reading: of("readOnly"), writing: of("mutating")}

@@ -23,6 +23,7 @@ import (
 	"flagship/apiserver/internal/authz"
 	"flagship/apiserver/internal/resource"
 	"flagship/apiserver/internal/store"
+	"flagship/apiserver/internal/timing"
 	"flagship/apiserver/internal/watchcache"
 	"flagship/apiserver/internal/wire"
 )
@@ -36,6 +37,16 @@ type Storage interface {
 	Create(ctx context.Context, key string, value []byte, ttl time.Duration) (int64, error)
 	Update(ctx context.Context, key string, value []byte, rev int64, ttl time.Duration) (int64, error)
 	Delete(ctx context.Context, key string, rev int64) (int64, error)
+}
+
+// Known is whether a resource is served, with a subresource where one is named.
+func (a *API) Known(group, version, resource, subresource string) bool {
+	gvr := schema.GroupVersionResource{Group: group, Version: version, Resource: resource}
+	if res := a.Lookup(gvr); res != nil {
+		_, ok := res.Subresources[subresource]
+		return ok || subresource == ""
+	}
+	return subresource == "" && a.virtual(gvr) != nil
 }
 
 // Admission changes and checks writes. An error is answered as it is.
@@ -107,6 +118,7 @@ type API struct {
 	deps Deps
 	// partial transcodes an object's metadata alone.
 	partial *wire.Program
+	metrics *metrics
 
 	mu        sync.RWMutex // guards resources
 	resources map[schema.GroupVersionResource]*Resource
@@ -138,7 +150,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile the transcoder of metadata: %w", err)
 	}
-	return &API{cfg: cfg, deps: deps, partial: partial, resources: map[schema.GroupVersionResource]*Resource{}}, nil
+	return &API{cfg: cfg, deps: deps, partial: partial, metrics: newMetrics(), resources: map[schema.GroupVersionResource]*Resource{}}, nil
 }
 
 // Add serves a kind from a cache; kinds with one storage share it.
@@ -232,6 +244,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{http: r, info: info, res: res, user: UserFrom(r.Context())}
 	if res.Deprecation != "" {
 		q.warn(res.Deprecation)
+		if t := timing.From(r.Context()); t != nil {
+			t.Deprecated.Store(true)
+		}
 		audit.From(r.Context()).Annotate("k8s.io/deprecated", "true")
 	}
 	if err := a.serve(w, q); err != nil {

@@ -31,6 +31,7 @@ type watchStream struct {
 	w       http.ResponseWriter
 	flush   func() error
 	columns bool // the next table event carries the column definitions
+	metrics *watchMetrics
 }
 
 func (a *API) watch(w http.ResponseWriter, q *request) error {
@@ -61,11 +62,14 @@ func (a *API) watch(w http.ResponseWriter, q *request) error {
 	}
 	ctx, cancel := context.WithTimeout(q.ctx(), timeout)
 	defer cancel()
-	s := &watchStream{api: a, q: q, sel: sel, w: w, flush: http.NewResponseController(w).Flush, columns: true}
+	s := &watchStream{api: a, q: q, sel: sel, w: w, flush: http.NewResponseController(w).Flush, columns: true, metrics: a.metrics.of(q.res.GVR())}
 	s.header()
 	if snap != nil {
 		if err := s.initial(*snap, initial); err != nil {
 			return nil //nolint:nilerr // the client is gone: there is nobody to tell
+		}
+		if initial {
+			a.metrics.listed(q)
 		}
 	}
 	Begun(q.ctx())
@@ -153,6 +157,7 @@ func (s *watchStream) initial(snap watchcache.Snapshot, marked bool) error {
 		}
 		var frame []byte
 		if frame, err = s.frame("ADDED", e); err == nil {
+			s.metrics.sent(frame)
 			_, err = s.w.Write(frame)
 		}
 		return err == nil
@@ -250,6 +255,7 @@ func (s *watchStream) send(c *watchcache.Change) error {
 	if err != nil {
 		return err
 	}
+	s.metrics.sent(frame)
 	_, err = s.w.Write(frame)
 	return err
 }

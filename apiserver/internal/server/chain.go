@@ -56,7 +56,7 @@ type Limits interface {
 
 // Wrap puts the filters around a handler.
 func (c *Chain) Wrap(next http.Handler) http.Handler {
-	h := c.authorize(next)
+	h := c.authorize(served(next))
 	h = c.limit(h)
 	h = c.timeout(h)
 	h = c.impersonate(h)
@@ -176,7 +176,6 @@ func (c *Chain) authenticate(next http.Handler) http.Handler {
 			if err != nil {
 				c.Log.Debug("request not authenticated", zap.String("path", r.URL.Path), zap.Error(err))
 			}
-			c.Metrics.unauthenticated()
 			refusal := apierrors.NewUnauthorized("Unauthorized")
 			c.unknown(r, refusal)
 			rest.WriteError(w, r, refusal)

@@ -38,7 +38,10 @@ type Timing struct {
 	// ID is the request's name in the audit log, and Arrived when it came.
 	ID      string
 	Arrived time.Time
-	spent   [layers]atomic.Int64
+	// Served is whether the request has got past what may refuse it, and Deprecated whether it asked for what is.
+	Served, Deprecated atomic.Bool
+
+	spent [layers]atomic.Int64
 }
 
 type key struct{}
@@ -57,6 +60,14 @@ func (t *Timing) Since(l Layer, start time.Time) {
 	if t != nil {
 		t.spent[l].Add(int64(time.Since(start)))
 	}
+}
+
+// Of is the time that a layer took so far.
+func (t *Timing) Of(l Layer) time.Duration {
+	if t == nil {
+		return 0
+	}
+	return time.Duration(t.spent[l].Load())
 }
 
 // Spent tells the layers that took any time, in their order, in the way of a request.

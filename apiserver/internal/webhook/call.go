@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/uuid"
@@ -24,6 +25,8 @@ import (
 
 // call is one webhook about one request.
 type call struct {
+	// refused is whether the webhook said no.
+	refused     bool
 	webhook     *webhook
 	target      match.Target
 	object, old runtime.Object
@@ -174,6 +177,26 @@ func refusal(name string, result *metav1.Status) error {
 		s.Message = by + " without explanation"
 	}
 	return &apierrors.StatusError{ErrStatus: *s}
+}
+
+// observe tells the metrics of a call that is over.
+func (d *Deps) observe(c *call, half string, op admission.Operation, start time.Time, err error) {
+	var failed *callError
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		d.Metrics.Asked(c.webhook.name, half, op, start, "", http.StatusOK, nil)
+	case errors.As(err, &failed):
+		why := admission.CallingError
+		if c.webhook.ignore {
+			why = ""
+		}
+		d.Metrics.Asked(c.webhook.name, half, op, start, why, http.StatusInternalServerError, err)
+	case c.refused && errors.As(err, &status):
+		d.Metrics.Asked(c.webhook.name, half, op, start, admission.NoError, int(status.Status().Code), err)
+	default:
+		d.Metrics.Asked(c.webhook.name, half, op, start, admission.InternalError, 0, err)
+	}
 }
 
 // passOver says whether a failed call is passed over, and else what it is

@@ -40,6 +40,8 @@ type Deps struct {
 	Matcher     *match.Matcher
 	Expressions *expression.Compiler
 	Authorizer  authz.Authorizer
+	// Metrics observe the calls, nil for none.
+	Metrics *admission.Metrics
 }
 
 // webhook is one webhook of a configuration, ready to be called.

@@ -118,7 +118,9 @@ func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes,
 	if a.Reinvocation.Again && !r.again[w.uid()] {
 		return nil
 	}
+	start := time.Now()
 	changed, patch, err := m.call(ctx, c, a)
+	m.deps.observe(c, "admit", a.Operation, start, err)
 	if changed {
 		r.changed()
 		a.Reinvocation.Wanted = true
@@ -132,6 +134,7 @@ func (m *Mutating) one(ctx context.Context, w *webhook, a *admission.Attributes,
 	}
 	over, err := passOver(ctx, w, err)
 	if over {
+		m.deps.Metrics.PassedOver(w.name, "admit")
 		a.Annotate("failed-open.mutating.webhook.admission.k8s.io"+place, w.name)
 		return nil
 	}
@@ -173,6 +176,7 @@ func (m *Mutating) call(ctx context.Context, c *call, a *admission.Attributes) (
 	}
 	name := c.webhook.name
 	if !resp.Allowed {
+		c.refused = true
 		return false, nil, refusal(name, resp.Result)
 	}
 	if len(resp.Patch) == 0 {
@@ -259,7 +263,7 @@ func (v *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 		view := *a
 		view.Warnings, view.Annotations = nil, nil
 		views[i] = &view
-		wg.Go(func() { errs[i] = v.call(ctx, c, &view) })
+		wg.Go(func() { errs[i] = v.one(ctx, c, &view, i) })
 	}
 	wg.Wait()
 	for _, view := range views {
@@ -276,19 +280,33 @@ func (v *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	return nil
 }
 
+// one asks one webhook, the one of that number of those that are asked.
+func (v *Validating) one(ctx context.Context, c *call, a *admission.Attributes, number int) error {
+	start := time.Now()
+	err := v.call(ctx, c, a)
+	v.deps.observe(c, "validating", a.Operation, start, err)
+	if err == nil {
+		return nil
+	}
+	over, err := passOver(ctx, c.webhook, err)
+	if over {
+		v.deps.Metrics.PassedOver(c.webhook.name, "validating")
+		a.Annotate(fmt.Sprintf("failed-open.validating.webhook.admission.k8s.io/round_0_index_%d", number), c.webhook.name)
+		return nil
+	}
+	return err
+}
+
 func (v *Validating) call(ctx context.Context, c *call, a *admission.Attributes) error {
 	resp, err := v.deps.ask(ctx, c, a, false)
 	if err != nil {
-		over, err := passOver(ctx, c.webhook, err)
-		if over {
-			return nil
-		}
 		return err
 	}
 	for _, text := range resp.Warnings {
 		a.Warn("%s", text)
 	}
 	if !resp.Allowed {
+		c.refused = true
 		return refusal(c.webhook.name, resp.Result)
 	}
 	return nil
