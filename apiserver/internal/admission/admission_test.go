@@ -486,8 +486,3 @@ func TestNodeRestrictionOfPodCertificates(t *testing.T) {
 		})
 	}
 }
-
-func TestUnknownPlugin(t *testing.T) {
-	_, err := New(Config{Enable: []string{"Nonsense"}}, Deps{})
-	wantError(t, "unknown", err, `admission plugin "Nonsense" is unknown`)
-}

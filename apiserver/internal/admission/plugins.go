@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"flagship/apiserver/internal/authz"
 )
@@ -164,15 +166,22 @@ func choose(table []entry, cfg Config) (Chain, error) {
 	known := func(name string) bool {
 		return slices.ContainsFunc(table, func(e entry) bool { return e.plugin.Name() == name })
 	}
-	for _, name := range slices.Concat(cfg.Enable, cfg.Disable) {
-		if !known(name) {
-			return Chain{}, fmt.Errorf("admission plugin %q is unknown", name)
+	var errs []error
+	for _, f := range []struct {
+		flag  string
+		names []string
+	}{{"enable", cfg.Enable}, {"disable", cfg.Disable}} {
+		for _, name := range f.names {
+			if !known(name) {
+				errs = append(errs, fmt.Errorf("%s-admission-plugins plugin %q is unknown", f.flag, name))
+			}
 		}
 	}
-	for _, name := range cfg.Enable {
-		if slices.Contains(cfg.Disable, name) {
-			return Chain{}, fmt.Errorf("[%s] in enable-admission-plugins and disable-admission-plugins overlapped", name)
-		}
+	if both := sets.New(cfg.Enable...).Intersection(sets.New(cfg.Disable...)); len(both) > 0 {
+		errs = append(errs, fmt.Errorf("%v in enable-admission-plugins and disable-admission-plugins overlapped", sets.List(both)))
+	}
+	if len(errs) > 0 {
+		return Chain{}, errors.Join(errs...)
 	}
 	out := Chain{Metrics: cfg.Metrics}
 	for _, e := range table {

@@ -33,11 +33,10 @@ func TestPlugins(t *testing.T) {
 	if d := cmp.Diff(string(want), have.String()); d != "" {
 		t.Error(d)
 	}
-	for _, c := range []Config{{Enable: []string{"Podgroupprotection"}}, {Disable: []string{"Initializers"}}} {
-		if _, err := New(c, Deps{Extra: extra}); err == nil {
-			t.Errorf("%v is taken", c)
-		}
-	}
+	_, err = New(Config{Enable: []string{"Nonsense", "Priority", "AlwaysDeny"}, Disable: []string{"priority", "Priority", "AlwaysDeny", "MutatingAdmissionPolicy"}}, Deps{Extra: extra})
+	wantError(t, "wrong names", err, `enable-admission-plugins plugin "Nonsense" is unknown
+disable-admission-plugins plugin "priority" is unknown
+[AlwaysDeny Priority] in enable-admission-plugins and disable-admission-plugins overlapped`)
 }
 
 // resized is an update that makes a pod what the YAML of its spec says, from what another says.
