@@ -3,9 +3,7 @@ package resource
 import (
 	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
-	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	helper "k8s.io/component-helpers/resource"
 )
 
 // set fills a pointer that the client left out.
@@ -66,7 +64,6 @@ func defaultPod(p *corev1.Pod) {
 	for i := range p.Spec.Containers {
 		defaultRequests(&p.Spec.Containers[i])
 	}
-	defaultPodRequests(&p.Spec)
 	if p.Spec.HostNetwork {
 		hostPorts(p.Spec.Containers)
 		hostPorts(p.Spec.InitContainers)
@@ -85,35 +82,6 @@ func defaultRequests(c *corev1.Container) {
 		if _, ok := c.Resources.Requests[name]; !ok {
 			c.Resources.Requests[name] = q.DeepCopy()
 		}
-	}
-}
-
-// defaultPodRequests fills pod-level requests from pod-level limits, KEP-2837.
-func defaultPodRequests(s *corev1.PodSpec) {
-	if s.Resources == nil || len(s.Resources.Limits) == 0 {
-		return
-	}
-	if s.Resources.Requests == nil {
-		s.Resources.Requests = corev1.ResourceList{}
-	}
-	for name, q := range s.Resources.Limits {
-		if _, ok := s.Resources.Requests[name]; ok {
-			continue
-		}
-		if !helper.IsSupportedPodLevelResource(name) {
-			continue
-		}
-		sum, some := apiresource.Quantity{}, false
-		for i := range s.Containers {
-			r, ok := s.Containers[i].Resources.Requests[name]
-			some = some || ok
-			sum.Add(r)
-		}
-		if some {
-			s.Resources.Requests[name] = sum
-			continue
-		}
-		s.Resources.Requests[name] = q.DeepCopy()
 	}
 }
 

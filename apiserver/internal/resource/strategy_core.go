@@ -247,6 +247,7 @@ func pod() Strategy {
 		Unconditional: true, Generation: true,
 		Default: typed(defaultPod),
 		PrepareCreate: typed(func(p *corev1.Pod) {
+			defaultPodResources(&p.Spec)
 			p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: QOS(p)}
 			gated(p)
 			if grace := p.Spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
@@ -255,6 +256,10 @@ func pod() Strategy {
 			mergeMatchKeys(p)
 		}),
 		PrepareUpdate: typed2(func(p, old *corev1.Pod) {
+			if p.Spec.Resources == nil {
+				// Who does not know of a pod's own resources leaves them out.
+				p.Spec.Resources = old.Spec.Resources.DeepCopy()
+			}
 			p.Status = old.Status
 			p.DeletionTimestamp = old.DeletionTimestamp
 		}),

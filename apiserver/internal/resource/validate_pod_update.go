@@ -59,9 +59,7 @@ func validatePodPart(sub string, p, old *corev1.Pod) field.ErrorList {
 	case "ephemeralcontainers":
 		return validateEphemeralUpdate(p, old)
 	case "resize":
-		c := &checks{}
-		c.pod(p)
-		return c.list
+		return validatePodResize(p, old)
 	}
 	return nil
 }

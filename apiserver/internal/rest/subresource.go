@@ -108,17 +108,7 @@ func onlyPart(sub string, obj, old runtime.Object) runtime.Object {
 		out.Spec.EphemeralContainers = from.Spec.EphemeralContainers
 		return out
 	case "resize":
-		from, out := obj.(*corev1.Pod), old.(*corev1.Pod).DeepCopy()
-		out.ManagedFields = from.ManagedFields
-		for i := range out.Spec.Containers {
-			for j := range from.Spec.Containers {
-				if from.Spec.Containers[j].Name == out.Spec.Containers[i].Name {
-					out.Spec.Containers[i].Resources = from.Spec.Containers[j].Resources
-					out.Spec.Containers[i].ResizePolicy = from.Spec.Containers[j].ResizePolicy
-				}
-			}
-		}
-		return out
+		return resource.Resized(obj.(*corev1.Pod), old.(*corev1.Pod))
 	case "finalize":
 		out := obj.(*corev1.Namespace).DeepCopy()
 		out.Status = *old.(*corev1.Namespace).Status.DeepCopy()
