@@ -186,7 +186,10 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if err != nil {
 		return err
 	}
-	boot := &bootstrapper{cfg: cfg, l: s.local, fairness: s.fairness, log: log.Named("bootstrap")}
+	boot := &bootstrapper{cfg: cfg, l: s.local, fairness: s.fairness, stopping: s.phases.Stopping, log: log.Named("bootstrap")}
+	if cfg.EndpointReconciler == config.ReconcilerLease {
+		boot.masters = &masters{client: client, prefix: s.store.Prefix() + "/masterleases/", address: cfg.AdvertiseAddress.String()}
+	}
 	parts := []process.Part{
 		{Name: "watch cache", Run: s.hub.Run, Ready: closed(s.hub.Ready())},
 		{Name: "custom resources", Run: s.custom.Run, Ready: closed(s.custom.Ready())},
@@ -549,7 +552,12 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	own := *chain
 	own.Authenticator = newOneself()
 	s.self.Handler = own.Wrap(dispatch)
+	var curves []tls.CurveID
+	for _, id := range s.cfg.TLSCurves {
+		curves = append(curves, tls.CurveID(id)) //nolint:gosec // validated
+	}
 	srv := server.New(server.Config{
+		Curves: curves, HTTP1: s.cfg.HTTP1,
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,
 		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay, Finish: s.cfg.RequestTimeout, Drain: drain,
 	}, chain.Wrap(dispatch), s.phases, s.log)

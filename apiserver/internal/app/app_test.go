@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ type cluster struct {
 	t      *testing.T
 	base   string
 	client *http.Client
+	// stop ends the server.
+	stop func()
 }
 
 func freePort(t *testing.T) int {
@@ -74,19 +77,19 @@ func startCluster(t *testing.T, etcd ...string) *cluster {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	cfg, set, err := config.Load(append(etcd,
+	cfg, set, err := config.Load(slices.Concat([]string{
 		fmt.Sprintf("--secure-port=%d", port), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-		"--cert-dir="+dir, "--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file="+filepath.Join(dir, "sa.key"),
-		"--token-auth-file="+filepath.Join(dir, "tokens.csv"), "--authorization-mode=Node,RBAC",
+		"--cert-dir=" + dir, "--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file=" + filepath.Join(dir, "sa.key"),
+		"--token-auth-file=" + filepath.Join(dir, "tokens.csv"), "--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction", "--service-cluster-ip-range=10.96.0.0/16",
-	), io.Discard)
+	}, etcd), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- app.Run(ctx, cfg, set) }()
-	c := &cluster{t: t, base: fmt.Sprintf("https://127.0.0.1:%d", port), client: &http.Client{
+	c := &cluster{t: t, stop: cancel, base: fmt.Sprintf("https://127.0.0.1:%d", port), client: &http.Client{
 		// The server's certificate was made a moment ago for this test alone.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}, //nolint:gosec // see above
 	}}
@@ -225,7 +228,7 @@ func TestExternalStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(etcd.Close)
-	one, two := startCluster(t, "--etcd-servers="+url), startCluster(t, "--etcd-servers="+url)
+	one, two := startCluster(t, "--etcd-servers="+url, "--advertise-address=192.0.2.1"), startCluster(t, "--etcd-servers="+url, "--advertise-address=192.0.2.2")
 	for i := range 20 {
 		name := fmt.Sprintf("shared-%d", i)
 		one.json("POST", configMaps, jsonType, `{"metadata":{"name":"`+name+`"},"data":{"n":"1"}}`, 201)
@@ -237,6 +240,19 @@ func TestExternalStore(t *testing.T) {
 			t.Fatalf("what the other server has written: %v", items)
 		}
 	}
+	// Both are behind the kubernetes service, and one that stops is not, at once.
+	serve := func(want string) {
+		t.Helper()
+		one.until("the servers are "+want, func() bool {
+			endpoints := one.json("GET", "/api/v1/namespaces/default/endpoints/kubernetes", "", "", 200)
+			slice := one.json("GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes", "", "", 200)
+			subsets, _ := at(endpoints, "subsets").([]any)
+			return len(subsets) == 1 && fmt.Sprint(at(subsets[0], "addresses")) == "["+want+"]" && len(at(slice, "endpoints").([]any)) == len(at(subsets[0], "addresses").([]any))
+		})
+	}
+	serve("map[ip:192.0.2.1] map[ip:192.0.2.2]")
+	two.stop()
+	serve("map[ip:192.0.2.1]")
 }
 
 func lifeOfAnObject(c *cluster) {

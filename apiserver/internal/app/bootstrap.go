@@ -32,6 +32,9 @@ type bootstrapper struct {
 	l   *local
 	// fairness has default objects, nil where it is off.
 	fairness *fairness.Controller
+	// masters are the servers behind the kubernetes service, nil where it is not for this server to say. stopping is closed when it is one no more.
+	masters  *masters
+	stopping <-chan struct{}
 	log      *zap.Logger
 }
 
@@ -172,8 +175,7 @@ func jsonList(list []string) string {
 // endpointInterval is how often the kubernetes service is looked after.
 const endpointInterval = 10 * time.Second
 
-// keep looks after the kubernetes service until ctx ends, then takes this
-// server out of it.
+// keep looks after the kubernetes service until the server stops, then takes it out of it.
 func (b *bootstrapper) keep(ctx context.Context) error {
 	tick := time.NewTicker(endpointInterval)
 	defer tick.Stop()
@@ -188,8 +190,32 @@ func (b *bootstrapper) keep(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-b.stopping:
+			b.leave(ctx)
+			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// leaveTimeout bounds how long the end of the server waits for its address to be taken out of the kubernetes service.
+const leaveTimeout = 5 * time.Second
+
+func (b *bootstrapper) leave(ctx context.Context) {
+	if b.masters == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	err := b.masters.leave(ctx)
+	if err == nil {
+		var others []netip.Addr
+		if others, err = b.masters.list(ctx); err == nil {
+			err = errors.Join(b.endpoints(ctx, others), b.slice(ctx, others))
+		}
+	}
+	if err != nil {
+		b.log.Warn("cannot take this server out of the kubernetes service", zap.Error(err))
 	}
 }
 
@@ -205,18 +231,38 @@ func (b *bootstrapper) kubernetesService(ctx context.Context) error {
 	if b.cfg.ServiceNodePort > 0 {
 		svc.Spec.Type = corev1.ServiceTypeNodePort
 	}
-	errs := []error{b.ensure(ctx, svc), b.endpoints(ctx), b.slice(ctx), b.identityLease(ctx)}
-	return errors.Join(errs...)
+	return errors.Join(b.ensure(ctx, svc), b.serving(ctx), b.identityLease(ctx))
+}
+
+// serving publishes the servers that there are, this one among them.
+func (b *bootstrapper) serving(ctx context.Context) error {
+	if b.masters == nil {
+		return nil
+	}
+	if err := b.masters.renew(ctx); err != nil {
+		return err
+	}
+	servers, err := b.masters.list(ctx)
+	if err != nil {
+		return err
+	}
+	if len(servers) == 0 {
+		return errNoMasters
+	}
+	return errors.Join(b.endpoints(ctx, servers), b.slice(ctx, servers))
 }
 
 // skipMirror keeps the mirroring controller from doing again what is done here.
 const skipMirror = "endpointslice.kubernetes.io/skip-mirror"
 
-func (b *bootstrapper) endpoints(ctx context.Context) error {
-	want := []corev1.EndpointSubset{{
-		Addresses: []corev1.EndpointAddress{{IP: b.cfg.AdvertiseAddress.String()}},
-		Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(b.cfg.SecurePort), Protocol: corev1.ProtocolTCP}}, //nolint:gosec // a port, validated
-	}}
+func (b *bootstrapper) endpoints(ctx context.Context, servers []netip.Addr) error {
+	var want []corev1.EndpointSubset
+	if len(servers) > 0 {
+		want = []corev1.EndpointSubset{{Ports: []corev1.EndpointPort{{Name: "https", Port: int32(b.cfg.SecurePort), Protocol: corev1.ProtocolTCP}}}} //nolint:gosec // a port, validated
+		for _, a := range servers {
+			want[0].Addresses = append(want[0].Addresses, corev1.EndpointAddress{IP: a.String()})
+		}
+	}
 	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes", Namespace: metav1.NamespaceDefault, Labels: map[string]string{skipMirror: "true"}}}
 	err := b.l.Get(ctx, e)
 	switch {
@@ -225,24 +271,29 @@ func (b *bootstrapper) endpoints(ctx context.Context) error {
 		return b.l.Create(ctx, e)
 	case err != nil:
 		return err
-	case equality.Semantic.DeepEqual(e.Subsets, want):
+	case equality.Semantic.DeepEqual(e.Subsets, want) && e.Labels[skipMirror] == "true":
 		return nil
 	}
 	e.Subsets = want
+	if e.Labels == nil {
+		e.Labels = map[string]string{}
+	}
+	e.Labels[skipMirror] = "true"
 	return b.l.Update(ctx, e)
 }
 
-func (b *bootstrapper) slice(ctx context.Context) error {
-	name, port, protocol, yes := "https", int32(b.cfg.SecurePort), corev1.ProtocolTCP, true //nolint:gosec // a port, validated
-	family := discoveryv1.AddressTypeIPv4
-	if a, err := netip.ParseAddr(b.cfg.AdvertiseAddress.String()); err == nil && a.Is6() {
-		family = discoveryv1.AddressTypeIPv6
-	}
+func (b *bootstrapper) slice(ctx context.Context, servers []netip.Addr) error {
+	name, port, protocol := "https", int32(b.cfg.SecurePort), corev1.ProtocolTCP //nolint:gosec // a port, validated
 	want := discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: "kubernetes", Namespace: metav1.NamespaceDefault, Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}},
-		AddressType: family,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{b.cfg.AdvertiseAddress.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}},
-		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{},
+		Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
+	}
+	if a, err := netip.ParseAddr(b.cfg.AdvertiseAddress.String()); err == nil && a.Is6() {
+		want.AddressType = discoveryv1.AddressTypeIPv6
+	}
+	for _, a := range servers {
+		want.Endpoints = append(want.Endpoints, discoveryv1.Endpoint{Addresses: []string{a.String()}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}})
 	}
 	have := &discoveryv1.EndpointSlice{ObjectMeta: want.ObjectMeta}
 	err := b.l.Get(ctx, have)

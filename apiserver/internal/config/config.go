@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,9 +43,14 @@ type Config struct {
 	TLSKeyFile       string
 	TLSMinVersion    string
 	TLSCipherSuites  []string
+	// TLSCurves are numbers of crypto/tls's curves, empty for all; HTTP1 serves no HTTP/2.
+	TLSCurves        []int32
+	HTTP1            bool
 	ExternalHostname string
 
 	Etcd Etcd
+	// StorageBackend and StorageMediaType have one value each.
+	StorageBackend, StorageMediaType string
 	// Authentication is the file of --authentication-config, empty for none; OIDC is what takes its place.
 	Authentication string
 	OIDC           oidc.Flags
@@ -81,18 +88,20 @@ type Config struct {
 	// AggregatorRouting reaches services at their endpoints.
 	AggregatorRouting bool
 
-	ServiceIPRange    string
-	ServiceRanges     []netip.Prefix
-	NodePortRange     string
-	FirstNodePort     int32
-	LastNodePort      int32
-	ServiceNodePort   int
-	AllowPrivileged   bool
-	EventTTL          time.Duration
-	RequestTimeout    time.Duration
-	MinRequestTimeout int
-	MaxInFlight       int
-	MaxMutating       int
+	ServiceIPRange  string
+	ServiceRanges   []netip.Prefix
+	NodePortRange   string
+	FirstNodePort   int32
+	LastNodePort    int32
+	ServiceNodePort int
+	// EndpointReconciler is who keeps the endpoints of the kubernetes service.
+	EndpointReconciler string
+	AllowPrivileged    bool
+	EventTTL           time.Duration
+	RequestTimeout     time.Duration
+	MinRequestTimeout  int
+	MaxInFlight        int
+	MaxMutating        int
 	// Fairness serves requests by priority and fairness.
 	Fairness      bool
 	ShutdownDelay time.Duration
@@ -183,9 +192,19 @@ func Defaults() *Config {
 		KubeletAddressTypes: []string{"Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"},
 		ServiceIPRange:      "10.0.0.0/24", NodePortRange: "30000-32767",
 		EventTTL: time.Hour, RequestTimeout: time.Minute, MinRequestTimeout: 1800,
+		EndpointReconciler: ReconcilerLease, StorageMediaType: mediaProtobuf,
 		MaxInFlight: 400, MaxMutating: 200, Fairness: true, EnableProfiling: true, MaxHTTP2Streams: 100,
 	}
 }
+
+// Who keeps the endpoints of the kubernetes service: all servers that hold a lease, or somebody else.
+const (
+	ReconcilerLease = "lease"
+	ReconcilerNone  = "none"
+)
+
+// mediaProtobuf is how objects are stored.
+const mediaProtobuf = "application/vnd.kubernetes.protobuf"
 
 // Load reads the command line. Usage goes to out.
 func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
@@ -197,7 +216,7 @@ func Load(args []string, out io.Writer) (*Config, *options.Set, error) {
 	}
 	for _, name := range refused() {
 		if f := set.Flags().Lookup(name); f.Changed && f.Value.String() != "" {
-			return nil, nil, fmt.Errorf("kube-apiserver: --%s is not supported by this version: leave it out", name)
+			return nil, nil, fmt.Errorf("--%s is not supported by this version: leave it out", name)
 		}
 	}
 	set.Flags().Visit(func(f *pflag.Flag) { c.OIDC.Set = c.OIDC.Set || strings.HasPrefix(f.Name, "oidc-") })
@@ -233,6 +252,14 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--secure-port: %d is not in 1 to 65535", c.SecurePort)
 	case (c.TLSCertFile == "") != (c.TLSKeyFile == ""):
 		return errors.New("--tls-cert-file and --tls-private-key-file go together: give both or none")
+	case c.EndpointReconciler != ReconcilerLease && c.EndpointReconciler != ReconcilerNone:
+		return fmt.Errorf("--endpoint-reconciler-type: %q is not lease or none; what master-count counts, lease finds out", c.EndpointReconciler)
+	case c.StorageBackend != "" && c.StorageBackend != "etcd3":
+		return fmt.Errorf("--storage-backend: %q is not etcd3", c.StorageBackend)
+	case c.StorageMediaType != mediaProtobuf:
+		return fmt.Errorf("--storage-media-type: %q is not %s: built-in objects are stored as protobuf alone", c.StorageMediaType, mediaProtobuf)
+	case slices.ContainsFunc(c.TLSCurves, func(id int32) bool { return id <= 0 || id > math.MaxUint16 }):
+		return fmt.Errorf("--tls-curve-preferences: %v has what is no number of a curve, 1 to 65535", c.TLSCurves)
 	case c.EventTTL <= 0:
 		return errors.New("--event-ttl: must be greater than zero")
 	case c.RequestTimeout <= 0:

@@ -34,6 +34,8 @@ func (c *Config) addServing(set *options.Set) {
 	fs.StringVar(&c.TLSKeyFile, "tls-private-key-file", "", "PEM file with the serving key")
 	fs.StringVar(&c.TLSMinVersion, "tls-min-version", "", "least TLS version: VersionTLS12 or VersionTLS13")
 	fs.StringSliceVar(&c.TLSCipherSuites, "tls-cipher-suites", nil, "cipher suites for TLS 1.2")
+	fs.Int32SliceVar(&c.TLSCurves, "tls-curve-preferences", nil, "curves for the key exchange, by their numbers in Go's crypto/tls; without it Go's own")
+	fs.BoolVar(&c.HTTP1, "disable-http2-serving", false, "serve HTTP/1.1 alone")
 	fs.StringVar(&c.ExternalHostname, "external-hostname", "", "host name in URLs that the server gives out")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "how long a request that is not long-running may take")
 	fs.IntVar(&c.MinRequestTimeout, "min-request-timeout", c.MinRequestTimeout, "least seconds that a watch lives")
@@ -76,6 +78,8 @@ func (c *Config) addEtcd(set *options.Set) {
 	fs.StringVar(&e.CAFile, "etcd-cafile", "", "CA of the etcd servers")
 	fs.StringVar(&e.CertFile, "etcd-certfile", "", "client certificate for etcd")
 	fs.StringVar(&e.KeyFile, "etcd-keyfile", "", "client key for etcd")
+	fs.StringVar(&c.StorageBackend, "storage-backend", c.StorageBackend, "etcd3, which is all that there is")
+	fs.StringVar(&c.StorageMediaType, "storage-media-type", c.StorageMediaType, "how built-in objects are stored: protobuf alone")
 	fs.StringVar(&e.Prefix, "etcd-prefix", e.Prefix, "prefix of every key in etcd")
 	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file with the EncryptionConfiguration: which resources are encrypted in etcd, and by what")
 	fs.BoolVar(&c.ReloadEncryption, "encryption-provider-config-automatic-reload", false, "take over changes of the encryption configuration while running")
@@ -134,6 +138,7 @@ func (c *Config) addCluster(set *options.Set) {
 	fs.StringVar(&c.ServiceIPRange, "service-cluster-ip-range", c.ServiceIPRange, "CIDR of service addresses, or two of different families")
 	fs.StringVar(&c.NodePortRange, "service-node-port-range", c.NodePortRange, "ports for services of type NodePort")
 	fs.IntVar(&c.ServiceNodePort, "kubernetes-service-node-port", 0, "node port of the kubernetes service; 0 makes it a ClusterIP")
+	fs.StringVar(&c.EndpointReconciler, "endpoint-reconciler-type", c.EndpointReconciler, "who keeps the endpoints of the kubernetes service: lease, by which they are all servers that serve, or none")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "let pods have privileged containers")
 	c.Features = FeatureGates{}
 	fs.Var(c.Features, "feature-gates", "feature gates of v1.37, each =true or =false, with kube: before it or not; a gate is built as it is by default, and one that is set otherwise is told of in the log")
@@ -147,34 +152,38 @@ func (c *Config) addCluster(set *options.Set) {
 // addInert registers what upstream has and this server does not act on.
 func addInert(set *options.Set) {
 	for why, flags := range inert() {
-		for _, name := range flags.text {
-			set.Inert(name, options.InertString, why)
-		}
-		for _, name := range flags.bools {
-			set.Inert(name, options.InertBool, why)
+		for kind, list := range map[options.InertKind][]string{options.InertString: flags.text, options.InertBool: flags.bools} {
+			for _, text := range list {
+				name, value, _ := strings.Cut(text, "=")
+				set.Inert(name, kind, why)
+				if value != "" {
+					set.Flags().Lookup(name).DefValue = value
+				}
+			}
 		}
 	}
 }
 
+// inertFlags are names, with =DEFAULT where there is one.
 type inertFlags struct{ text, bools []string }
 
 // refused are upstream's flags for what is not served: to accept one and do
 // nothing would be unsafe, so that giving one is an error.
 func refused() []string {
-	return []string{"service-account-signing-endpoint"}
+	return []string{"service-account-signing-endpoint", "etcd-servers-overrides", "egress-selector-config-file"}
 }
 
-// inert lists upstream's flags by why they do nothing here.
+// inert lists upstream's flags by why they do nothing here, with upstream's defaults.
 func inert() map[string]inertFlags {
 	return map[string]inertFlags{
 		"the watch cache is always on and sizes itself": {
-			text:  []string{"watch-cache-sizes", "delete-collection-workers", "lease-reuse-duration-seconds", "storage-initialization-timeout"},
-			bools: []string{"watch-cache", "enable-garbage-collector"},
+			text:  []string{"watch-cache-sizes", "delete-collection-workers=1", "lease-reuse-duration-seconds=60", "storage-initialization-timeout=1m0s"},
+			bools: []string{"watch-cache=true", "enable-garbage-collector=true"},
 		},
-		"objects are stored in etcd v3 as protobuf, in one cluster": {
-			text: []string{"storage-backend", "storage-media-type", "etcd-servers-overrides", "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout", "etcd-readycheck-timeout"},
+		"etcd is asked when somebody asks": {
+			text: []string{"etcd-count-metric-poll-period=1m0s", "etcd-db-metric-poll-interval=30s", "etcd-healthcheck-timeout=2s", "etcd-readycheck-timeout=2s"},
 		},
-		"feature gates and versions are those of v1.37": {
+		"versions are those of v1.37": {
 			text:  []string{"show-hidden-metrics-for-version"},
 			bools: []string{"emulation-forward-compatible", "runtime-config-emulation-forward-compatible"},
 		},
@@ -182,22 +191,24 @@ func inert() map[string]inertFlags {
 			text: []string{"admission-control"},
 		},
 		"connections are bounded otherwise": {
-			text: []string{"livez-grace-period", "shutdown-watch-termination-grace-period", "max-connection-bytes-per-sec"},
+			text: []string{"shutdown-watch-termination-grace-period=0s", "max-connection-bytes-per-sec", "kubelet-timeout=5s"},
 		},
 		"logs go to standard error": {
-			text:  []string{"log-flush-frequency", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule"},
+			text:  []string{"log-flush-frequency=5s", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule"},
 			bools: []string{"log-json-split-stream", "log-text-split-stream", "enable-logs-handler"},
 		},
 		"metrics are those that are registered": {
 			text: []string{"allow-metric-labels", "allow-metric-labels-manifest", "disabled-metrics"},
 		},
 		"the socket is an ordinary one": {
-			bools: []string{"permit-address-sharing", "permit-port-sharing", "disable-http2-serving"},
-			text:  []string{"tls-curve-preferences", "kubelet-timeout", "egress-selector-config-file"},
+			bools: []string{"permit-address-sharing", "permit-port-sharing"},
 		},
-		"one API server needs no peers": {
-			text:  []string{"endpoint-reconciler-type", "peer-advertise-ip", "peer-advertise-port", "peer-ca-file", "coordinated-leadership-lease-duration", "coordinated-leadership-renew-deadline", "coordinated-leadership-retry-period"},
-			bools: []string{"aggregator-reject-forwarding-redirect"},
+		"/livez does not wait for what the start has to do": {
+			text: []string{"livez-grace-period"},
+		},
+		"servers pass no requests on to each other": {
+			text:  []string{"peer-advertise-ip", "peer-advertise-port", "peer-ca-file", "coordinated-leadership-lease-duration=15s", "coordinated-leadership-renew-deadline=10s", "coordinated-leadership-retry-period=2s"},
+			bools: []string{"aggregator-reject-forwarding-redirect=true"},
 		},
 	}
 }

@@ -21,6 +21,9 @@ type Config struct {
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	MinVersion     uint16
 	CipherSuites   []uint16
+	// Curves are those of the key exchange, empty for Go's; HTTP1 serves no HTTP/2.
+	Curves []tls.CurveID
+	HTTP1  bool
 	// MaxStreams bounds the streams of an HTTP/2 connection.
 	MaxStreams int
 	// Delay is how long to serve on, not ready, before the shutdown.
@@ -93,6 +96,12 @@ func (s *Server) Run(ctx context.Context) error {
 			// A certificate is asked for, and judged by the authenticators.
 			ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"},
 		},
+	}
+	srv.TLSConfig.CurvePreferences = s.cfg.Curves
+	if s.cfg.HTTP1 {
+		srv.TLSConfig.NextProtos = []string{"http/1.1"}
+		srv.Protocols = new(http.Protocols)
+		srv.Protocols.SetHTTP1(true)
 	}
 	address := net.JoinHostPort(s.cfg.Address.String(), strconv.Itoa(s.cfg.Port))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
