@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +33,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
@@ -533,7 +535,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 		case rest.InfoFrom(r.Context()).IsResource:
 			s.api.ServeHTTP(w, r)
 		case r.URL.Path == "/":
-			root(w, r)
+			s.root(w, r)
 		case strings.HasPrefix(r.URL.Path, "/api/"), strings.HasPrefix(r.URL.Path, "/apis/"):
 			s.api.NotFound(w, r)
 		default:
@@ -626,9 +628,33 @@ func fixed(contentType string, body []byte) http.Handler {
 	})
 }
 
-func root(w http.ResponseWriter, _ *http.Request) {
+// root lists what there is: fixed paths, and those of the versions that are served here and elsewhere.
+func (s *apiserver) root(w http.ResponseWriter, _ *http.Request) {
+	paths := map[string]bool{}
+	for _, p := range strings.Fields("/.well-known/openid-configuration /api /apis /apis/ /configz /flagz /healthz /livez /metrics /metrics/slis /openapi/v2 /openapi/v3 /openapi/v3/ /openid/v1/jwks /readyz /statusz /version") {
+		paths[p] = true
+	}
+	add := func(gv schema.GroupVersion) {
+		if gv.Group == "" {
+			paths["/api/"+gv.Version] = true
+			return
+		}
+		paths["/apis/"+gv.Group] = true
+		paths["/apis/"+gv.String()] = true
+	}
+	for gv := range s.versions() {
+		add(gv)
+	}
+	for _, gv := range s.remote.Remotes() {
+		add(gv)
+	}
+	data, err := json.Marshal(metav1.RootPaths{Paths: slices.Sorted(maps.Keys(paths))})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write([]byte(`{"paths":["/.well-known/openid-configuration","/api","/api/v1","/apis","/configz","/flagz","/healthz","/livez","/metrics","/openapi/v2","/openapi/v3","/openid/v1/jwks","/readyz","/statusz","/version"]}` + "\n"))
+	_, _ = w.Write(append(data, '\n'))
 }
 
 // certificate is the serving certificate: the files given, or a self-signed

@@ -240,6 +240,17 @@ func TestExternalStore(t *testing.T) {
 			t.Fatalf("what the other server has written: %v", items)
 		}
 	}
+	// The identity of a server that is long gone is forgotten when one starts, and what is no identity stays.
+	lease := `{"metadata":{"name":"%s","labels":{"apiserver.kubernetes.io/identity":"%s"}},"spec":{"leaseDurationSeconds":1,"renewTime":"2020-01-01T00:00:00.000000Z"}}`
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+	one.json("POST", leases, jsonType, fmt.Sprintf(lease, "gone", "kube-apiserver"), 201)
+	one.json("POST", leases, jsonType, fmt.Sprintf(lease, "other", "other"), 201)
+	three := startCluster(t, "--etcd-servers="+url, "--advertise-address=192.0.2.3")
+	three.until("its lease is deleted", func() bool {
+		code, _ := three.call("GET", leases+"/gone", "admin", "", jsonType, "")
+		return code == 404
+	})
+	one.json("GET", leases+"/other", "", "", 200)
 	// Both are behind the kubernetes service, and one that stops is not, at once.
 	serve := func(want string) {
 		t.Helper()
@@ -250,9 +261,9 @@ func TestExternalStore(t *testing.T) {
 			return len(subsets) == 1 && fmt.Sprint(at(subsets[0], "addresses")) == "["+want+"]" && len(at(slice, "endpoints").([]any)) == len(at(subsets[0], "addresses").([]any))
 		})
 	}
-	serve("map[ip:192.0.2.1] map[ip:192.0.2.2]")
+	serve("map[ip:192.0.2.1] map[ip:192.0.2.2] map[ip:192.0.2.3]")
 	two.stop()
-	serve("map[ip:192.0.2.1]")
+	serve("map[ip:192.0.2.1] map[ip:192.0.2.3]")
 }
 
 func lifeOfAnObject(c *cluster) {

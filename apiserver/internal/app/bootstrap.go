@@ -179,7 +179,14 @@ const endpointInterval = 10 * time.Second
 func (b *bootstrapper) keep(ctx context.Context) error {
 	tick := time.NewTicker(endpointInterval)
 	defer tick.Stop()
+	var swept time.Time
 	for {
+		if time.Since(swept) > identityInterval {
+			swept = time.Now()
+			if err := b.sweepIdentities(ctx); err != nil && ctx.Err() == nil {
+				b.log.Warn("cannot delete the leases of servers that are gone", zap.Error(err))
+			}
+		}
 		if err := b.kubernetesService(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("cannot look after the kubernetes service", zap.Error(err))
 		}
@@ -312,6 +319,35 @@ func (b *bootstrapper) slice(ctx context.Context, servers []netip.Addr) error {
 // identitySeconds is how long a server's identity lease holds, KEP-1965.
 const identitySeconds = 3600
 
+// identityInterval is how often the leases of servers that are gone are looked for.
+const identityInterval = time.Hour
+
+// identityLabel marks the leases of API servers' identities.
+const identityLabel = "apiserver.kubernetes.io/identity"
+
+// sweepIdentities deletes the leases of API servers that have not renewed them in time.
+func (b *bootstrapper) sweepIdentities(ctx context.Context) error {
+	var gone []*coordinationv1.Lease
+	err := b.l.api.Each(coordinationv1.SchemeGroupVersion.WithResource("leases"), metav1.NamespaceSystem, func(obj runtime.Object) bool {
+		lease, ok := obj.(*coordinationv1.Lease)
+		if ok && lease.Labels[identityLabel] == "kube-apiserver" && expired(&lease.Spec, time.Now()) {
+			gone = append(gone, lease)
+		}
+		return true
+	})
+	for _, lease := range gone {
+		if e := b.l.Delete(ctx, lease); e != nil && !apierrors.IsNotFound(e) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// expired is whether a lease is not held any more; one that says nothing of its time is not held.
+func expired(l *coordinationv1.LeaseSpec, now time.Time) bool {
+	return l.RenewTime == nil || l.LeaseDurationSeconds == nil || l.RenewTime.Add(time.Duration(*l.LeaseDurationSeconds)*time.Second).Before(now)
+}
+
 // leaseName is that of a server's identity.
 func leaseName(host string) string { return "apiserver-" + hashName(host) }
 
@@ -320,7 +356,7 @@ func (b *bootstrapper) identityLease(ctx context.Context) error {
 	want := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: leaseName(host), Namespace: metav1.NamespaceSystem,
-			Labels: map[string]string{"apiserver.kubernetes.io/identity": "kube-apiserver", corev1.LabelHostname: host},
+			Labels: map[string]string{identityLabel: "kube-apiserver", corev1.LabelHostname: host},
 		},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &host, LeaseDurationSeconds: &seconds, RenewTime: &at},
 	}
