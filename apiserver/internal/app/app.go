@@ -299,7 +299,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
 		})
 	s.api, err = rest.New(rest.Config{
-		MaxBody: maxBody, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
+		MaxBody: maxBody, WatchGrace: s.cfg.WatchGrace, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 		Off: s.off,
 	}, rest.Deps{
 		Log: s.log.Named("rest"), Scheme: s.scheme, Types: s.types, Store: s.store, Hub: s.hub,
@@ -561,7 +561,7 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	srv := server.New(server.Config{
 		Curves: curves, HTTP1: s.cfg.HTTP1,
 		Address: s.cfg.BindAddress, Port: s.cfg.SecurePort, GetCertificate: certificate,
-		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay, Finish: s.cfg.RequestTimeout, Drain: drain,
+		MinVersion: minVersion(s.cfg.TLSMinVersion), MaxStreams: s.cfg.MaxHTTP2Streams, Delay: s.cfg.ShutdownDelay, Finish: s.cfg.RequestTimeout + s.cfg.WatchGrace, Drain: drain,
 	}, chain.Wrap(dispatch), s.phases, s.log)
 	s.addChecks(srv)
 	return srv, nil

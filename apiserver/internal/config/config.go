@@ -105,6 +105,8 @@ type Config struct {
 	// Fairness serves requests by priority and fairness.
 	Fairness      bool
 	ShutdownDelay time.Duration
+	// WatchGrace is over how long the watches end then.
+	WatchGrace time.Duration
 	// ShutdownRetryAfter answers new requests of a shutdown with 429 until those in flight are over.
 	ShutdownRetryAfter bool
 	// CORS are the origins whose pages may call the API, as regular expressions, and Origins the same, compiled.

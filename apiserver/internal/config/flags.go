@@ -43,6 +43,7 @@ func (c *Config) addServing(set *options.Set) {
 	fs.IntVar(&c.MaxMutating, "max-mutating-requests-inflight", c.MaxMutating, "bound of writing requests at one time; 0 is none")
 	fs.BoolVar(&c.Fairness, "enable-priority-and-fairness", c.Fairness, "serve requests by FlowSchemas and PriorityLevelConfigurations, which share the sum of both bounds; without it each bound holds for itself")
 	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "how long to go on serving, not ready, before the shutdown")
+	fs.DurationVar(&c.WatchGrace, "shutdown-watch-termination-grace-period", 0, "over how long watches end in the shutdown, so that their clients do not all come to the other servers at once")
 	fs.BoolVar(&c.ShutdownRetryAfter, "shutdown-send-retry-after", false, "after the shutdown delay, answer new requests with 429 and a time to come back until those in flight are over")
 	fs.StringSliceVar(&c.CORS, "cors-allowed-origins", nil, "origins whose pages may call the API, as regular expressions that are pinned to both ends of the host, such as //example\\.com(:|$)")
 	fs.StringSliceVar(&c.StrictTransport, "strict-transport-security-directives", nil, "directives of the header Strict-Transport-Security: max-age=SECONDS, includeSubDomains, preload")
@@ -191,7 +192,7 @@ func inert() map[string]inertFlags {
 			text: []string{"admission-control"},
 		},
 		"connections are bounded otherwise": {
-			text: []string{"shutdown-watch-termination-grace-period=0s", "max-connection-bytes-per-sec", "kubelet-timeout=5s"},
+			text: []string{"max-connection-bytes-per-sec", "kubelet-timeout=5s"},
 		},
 		"logs go to standard error": {
 			text:  []string{"log-flush-frequency=5s", "log-json-info-buffer-size", "log-text-info-buffer-size", "vmodule"},

@@ -87,6 +87,8 @@ type Config struct {
 	// MinRequestTimeout bounds how long a watch without timeoutSeconds lives:
 	// a random time between this and twice this.
 	MinRequestTimeout time.Duration
+	// WatchGrace is over how long the watches end when the server stops; 0 ends them at once.
+	WatchGrace time.Duration
 	// EventTTL is how long events are kept.
 	EventTTL time.Duration
 	// Off are the built-in resources that are not served, since they are turned off: there is nothing of them.

@@ -178,11 +178,18 @@ func (s *watchStream) follow(ctx context.Context, watcher *watchcache.Watcher, b
 		defer t.Stop()
 		tick = t.C
 	}
+	stopping, over := s.api.deps.Stopping, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.api.deps.Stopping:
+		case <-stopping:
+			if s.api.cfg.WatchGrace <= 0 {
+				return
+			}
+			// Not all clients are to come to the other servers at once.
+			stopping, over = nil, time.After(rand.N(s.api.cfg.WatchGrace))
+		case <-over:
 			return
 		case <-tick:
 			// Changes up to this revision were pushed before it was reached.
