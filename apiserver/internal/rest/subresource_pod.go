@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -268,33 +269,60 @@ func (a *API) evict(w http.ResponseWriter, q *request) error {
 	if dry {
 		o.DryRun = []string{metav1.DryRunAll}
 	}
+	for try := 1; ; try++ {
+		again, err := a.evictOnce(q, o.DeepCopy())
+		if again && try < maxUpdateTries {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		success(w, q, http.StatusCreated)
+		return nil
+	}
+}
+
+// evictOnce evicts the pod as it is now. again says that it is another by then, and to be judged anew.
+func (a *API) evictOnce(q *request, o *metav1.DeleteOptions) (again bool, err error) {
 	e, err := a.fetch(q.ctx(), q.res, q.key(q.info.Name), "")
 	if err != nil {
-		return q.notFound()
+		return false, q.notFound()
 	}
-	podObj, err := a.decodeStored(q.res, e)
+	obj, err := a.decodeStored(q.res, e)
 	if err != nil {
-		return err
+		return false, err
 	}
-	pod := podObj.(*corev1.Pod)
-	if !ignoresBudgets(pod) {
-		if err := a.takeDisruption(q, pod, len(o.DryRun) > 0); err != nil {
-			return err
+	pod := obj.(*corev1.Pod)
+	// judged is whether the pod goes for what it is: it must not have become another, such as a healthy one.
+	ignored := ignoresBudgets(pod)
+	judged, budget := ignored && pod.Status.Phase == corev1.PodPending && pod.DeletionTimestamp == nil, ""
+	if !ignored {
+		if budget, judged, err = a.takeDisruption(q, pod, len(o.DryRun) > 0); err != nil {
+			return false, err
 		}
 	}
 	if err := invalidOptions("DeleteOptions", metavalidation.ValidateDeleteOptions(o)); err != nil {
-		return err
+		return false, err
+	}
+	if judged = judged && (o.Preconditions == nil || o.Preconditions.ResourceVersion == nil); judged {
+		if o.Preconditions == nil {
+			o.Preconditions = &metav1.Preconditions{}
+		}
+		o.Preconditions.ResourceVersion = new(pod.ResourceVersion)
 	}
 	if len(o.DryRun) == 0 {
-		if err := a.markDisrupted(q, o); err != nil {
-			return err
+		err = a.markDisrupted(q, o)
+	}
+	if err == nil {
+		_, _, err = a.deleteObject(q.inside(), o)
+	}
+	if judged && apierrors.IsConflict(err) {
+		if ignored {
+			return true, err
 		}
+		return false, unprocessed(budget)
 	}
-	if _, _, err := a.deleteObject(q.inside(), o); err != nil {
-		return err
-	}
-	success(w, q, http.StatusCreated)
-	return nil
+	return false, err
 }
 
 func ignoresBudgets(p *corev1.Pod) bool {
@@ -322,8 +350,8 @@ func (a *API) markDisrupted(q *request, o *metav1.DeleteOptions) error {
 	return err
 }
 
-// takeDisruption takes one disruption from the budget that covers a pod.
-func (a *API) takeDisruption(q *request, pod *corev1.Pod, dry bool) error {
+// takeDisruption takes one disruption from the budget that covers a pod, and says which that is. An unhealthy pod may go without.
+func (a *API) takeDisruption(q *request, pod *corev1.Pod, dry bool) (name string, unhealthy bool, err error) {
 	budgets := a.Lookup(policyv1.SchemeGroupVersion.WithResource("poddisruptionbudgets"))
 	var covering []*policyv1.PodDisruptionBudget
 	var failure error
@@ -342,25 +370,27 @@ func (a *API) takeDisruption(q *request, pod *corev1.Pod, dry bool) error {
 	})
 	switch {
 	case failure != nil:
-		return failure
+		return "", false, failure
 	case len(covering) == 0:
-		return nil
+		return "", false, nil
 	case len(covering) > 1:
-		return apierrors.NewInternalError(fmt.Errorf("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."))
+		return "", false, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+		}}
 	}
 	b := covering[0]
 	if unhealthyMayGo(b, pod) {
-		return nil
+		return b.Name, true, nil
 	}
 	one := q.byServer(&Info{Namespace: b.Namespace, Name: b.Name, Resource: "poddisruptionbudgets"}, budgets)
-	_, _, err := a.guaranteed(one, "status", dry, func(old runtime.Object) (runtime.Object, error) {
+	_, _, err = a.guaranteed(one, "status", dry, func(old runtime.Object) (runtime.Object, error) {
 		if old == nil {
 			return nil, errNoObject
 		}
 		b := old.(*policyv1.PodDisruptionBudget)
 		return b, spend(b, pod.Name)
 	})
-	return err
+	return b.Name, false, err
 }
 
 func unhealthyMayGo(b *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
@@ -375,19 +405,38 @@ func unhealthyMayGo(b *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
 	return b.Status.CurrentHealthy >= b.Status.DesiredHealthy && b.Status.DesiredHealthy > 0
 }
 
+// refusedByBudget is the refusal that a budget is the cause of. seconds is when to come again, 0 for unknown.
+func refusedByBudget(seconds int, message string) error {
+	err := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", seconds)
+	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: message})
+	return err
+}
+
+// maxDisruptedPods bounds the evictions that the controller of budgets has not seen yet, as upstream does.
+const maxDisruptedPods = 2000
+
+func brokenBudget(name, why, cause string) error {
+	err := apierrors.NewForbidden(policyv1.Resource("poddisruptionbudget"), name, errors.New(why))
+	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
+		Type: policyv1.DisruptionBudgetCause, Message: fmt.Sprintf("The disruption budget %s does not allow evicting pods currently: %s", name, cause),
+	})
+	return err
+}
+
+func unprocessed(budget string) error {
+	return refusedByBudget(evictionRetry, fmt.Sprintf("The disruption budget %s is still being processed by the server.", budget))
+}
+
 func spend(b *policyv1.PodDisruptionBudget, pod string) error {
-	tooMany := func(seconds int, message string) error {
-		err := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", seconds)
-		err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{Type: policyv1.DisruptionBudgetCause, Message: message})
-		return err
-	}
 	switch {
 	case b.Status.ObservedGeneration < b.Generation:
-		return tooMany(evictionRetry, fmt.Sprintf("The disruption budget %s is still being processed by the server.", b.Name))
+		return unprocessed(b.Name)
 	case b.Status.DisruptionsAllowed < 0:
-		return apierrors.NewForbidden(policyv1.Resource("poddisruptionbudget"), b.Name, fmt.Errorf("pdb disruptions allowed is negative"))
+		return brokenBudget(b.Name, "pdb disruptions allowed is negative", "pdb disruptions allowed is negative")
+	case len(b.Status.DisruptedPods) > maxDisruptedPods:
+		return brokenBudget(b.Name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller", "too many pending evictions not confirmed by PDB controller")
 	case b.Status.DisruptionsAllowed == 0:
-		return tooMany(0, spent(b))
+		return refusedByBudget(0, spent(b))
 	}
 	if b.Status.DisruptionsAllowed--; b.Status.DisruptionsAllowed == 0 {
 		poddisruptionbudget.UpdateDisruptionAllowedCondition(b)
