@@ -72,6 +72,9 @@ func TestAdmissionOfSubresources(t *testing.T) {
 		{"an eviction", "POST", namespace + "/pods/q/eviction", jsonType, `{"metadata":{"name":"q"}}`, 201, `CREATE Eviction pods/eviction "q" Eviction CreateOptions`},
 		{"a token", "POST", namespace + "/serviceaccounts/a/token", jsonType, `{}`, 201, `CREATE TokenRequest serviceaccounts/token "a" TokenRequest CreateOptions`},
 		{"a status", "PATCH", namespace + "/pods/p/status", merge, `{"status":{"phase":"Running"}}`, 200, `UPDATE Pod pods/status "p" Pod UpdateOptions`},
+		{"a scale of another's name", "PUT", "/apis/apps/v1/namespaces/default/deployments/d/scale", jsonType, `{"metadata":{"name":"e"},"spec":{"replicas":2}}`, 400, ""},
+		{"a scale of another's UID", "PUT", "/apis/apps/v1/namespaces/default/deployments/d/scale", jsonType, `{"metadata":{"name":"d","uid":"x"},"spec":{"replicas":2}}`, 409, ""},
+		{"a scale that is none", "PATCH", "/apis/apps/v1/namespaces/default/deployments/d/scale", merge, `{"spec":{"replicas":"x"}}`, 422, ""},
 		{"one of another's name", "POST", namespace + "/pods/p/eviction", jsonType, `{"metadata":{"name":"q"}}`, 400, ""},
 		{"a token that is too short", "POST", namespace + "/serviceaccounts/a/token", jsonType, `{"spec":{"expirationSeconds":1}}`, 422, ""},
 	} {

@@ -238,13 +238,20 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return nil, err
 		}
+		if err := q.named(next); err != nil {
+			return nil, err
+		}
+		if next.UID != "" && next.UID != was.UID {
+			return nil, apierrors.NewConflict(q.res.GroupResource(), q.info.Name, q.otherUID(next.UID, was.UID))
+		}
 		if err := a.admitMutate(q, a.attributes(q, admission.Update, "scale", next, was, dry)); err != nil {
 			return nil, err
 		}
 		if next.Spec.Replicas == resource.NoReplicas {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", q.res.Strategy.ReplicasPath))
 		}
-		if next.Spec.Replicas < 0 {
+		// A custom object says it of its own field.
+		if next.Spec.Replicas < 0 && q.res.codec == nil {
 			return nil, apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), q.info.Name, field.ErrorList{
 				field.Invalid(field.NewPath("spec", "replicas"), next.Spec.Replicas, "must be greater than or equal to 0"),
 			})

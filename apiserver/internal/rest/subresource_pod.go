@@ -66,12 +66,15 @@ func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale) (*autoscal
 				return nil, err
 			}
 		}
-		after, _, err := merge(before, patch, check)
+		after, strange, err := merge(before, patch, check)
 		if err != nil {
 			return nil, err
 		}
-		obj, err := a.decodeJSON(q, want, after, check)
+		obj, unknown, err := a.parseJSON(q, want, after, check != metav1.FieldValidationIgnore)
 		if err != nil {
+			return nil, unprocessable(string(after), err)
+		}
+		if err := q.refuse(check, string(after), append(strange, unknown...)); err != nil {
 			return nil, err
 		}
 		return obj.(*autoscalingv1.Scale), nil
