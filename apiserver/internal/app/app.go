@@ -547,12 +547,12 @@ func (s *apiserver) server(id *identity, authorizer authz.Authorizer) (*server.S
 	}
 	drain := server.NewDrain(s.phases.Draining, s.cfg.ShutdownRetryAfter)
 	chain := &server.Chain{
-		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authorizer, Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry, s.api.Known), Audit: s.audit,
+		Log: s.log.Named("request"), Authenticator: id.authenticator, Authorizer: authz.NewMetrics(s.registry).Counted(authorizer), Impersonator: authz.NewImpersonator(authorizer, s.registry), Metrics: server.NewMetrics(s.registry, s.api.Known), Audit: s.audit,
 		RequestTimeout: s.cfg.RequestTimeout, Limits: s.limits(mux),
 		Tracer: s.tracer, Drain: drain, Origins: s.cfg.Origins, StrictTransport: s.cfg.StrictTransport, GoawayChance: s.cfg.GoawayChance,
 	}
 	own := *chain
-	own.Authenticator = newOneself()
+	own.Authenticator = id.counted(newOneself())
 	s.self.Handler = own.Wrap(dispatch)
 	var curves []tls.CurveID
 	for _, id := range s.cfg.TLSCurves {

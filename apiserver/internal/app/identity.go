@@ -26,12 +26,15 @@ type identity struct {
 	issuer        *authn.Issuer
 	discovery     *authn.Discovery
 	getter        identityGetter
+	// counted counts what another authenticator says with the rest.
+	counted func(authn.Authenticator) authn.Authenticator
 }
 
 // identity builds the authenticators in upstream's order: front proxy, client
 // certificate, token.
 func (s *apiserver) identity(ctx context.Context) (*identity, error) {
-	id := &identity{}
+	m := authn.NewMetrics(s.registry)
+	id := &identity{counted: m.Counted}
 	c, sa := s.cfg, s.cfg.ServiceAccount
 	var chain authn.Chain
 	if c.RequestHeader.ClientCAFile != "" {
@@ -64,7 +67,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--service-account-key-file: %w", err)
 	}
-	tokens = append(tokens, &authn.ServiceAccounts{Issuers: sa.Issuers, Keys: keys, APIAudiences: c.APIAudiences, Getter: getter})
+	tokens = append(tokens, &authn.ServiceAccounts{Metrics: m, Issuers: sa.Issuers, Keys: keys, APIAudiences: c.APIAudiences, Getter: getter})
 	if c.BootstrapTokens {
 		tokens = append(tokens, &authn.BootstrapTokens{Getter: getter})
 	}
@@ -84,7 +87,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--authentication-token-webhook-version: %w", err)
 		}
-		tokens = append(tokens, authn.NewCache(hook, w.TTL, w.TTL))
+		tokens = append(tokens, authn.NewCache(hook, w.TTL, w.TTL, m))
 	}
 	signer, err := authn.LoadSigner(sa.SigningKeyFile)
 	if err != nil {
@@ -95,7 +98,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		s.log.Sugar().Infof("no OIDC discovery documents are served: %v", err)
 		id.discovery = nil
 	}
-	id.tokens = authn.NewCache(tokens, authn.TokenCacheTTL, 0)
+	id.tokens = authn.NewCache(tokens, authn.TokenCacheTTL, 0, m)
 	chain = append(chain, authn.Bearer{Tokens: id.tokens})
 	fail := authn.FailOnError{Chain: chain}
 	switch {
@@ -107,7 +110,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 	case c.AnonymousAuth:
 		fail.Anonymous = authn.AnonymousAuthenticator{}
 	}
-	id.authenticator = fail
+	id.authenticator = m.Counted(fail)
 	return id, nil
 }
 

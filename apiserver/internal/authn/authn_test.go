@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -124,7 +125,7 @@ func TestServiceAccountTokens(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			auth := &ServiceAccounts{
-				Issuers: []string{"https://k"}, Keys: keys, APIAudiences: []string{"api"}, Getter: &tc.objects,
+				Metrics: NewMetrics(prometheus.NewRegistry()), Issuers: []string{"https://k"}, Keys: keys, APIAudiences: []string{"api"}, Getter: &tc.objects,
 				Now: func() time.Time { return now.Add(tc.at) },
 			}
 			ctx := t.Context()
@@ -285,7 +286,7 @@ func TestWebSocketToken(t *testing.T) {
 	req := httptest.NewRequest(http.MethodGet, "/", nil)
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Sec-WebSocket-Protocol", bearerProtocol+base64.RawURLEncoding.EncodeToString([]byte("tok"))+", v5.channel.k8s.io")
-	id, ok, err := Bearer{Tokens: NewCache(tokens, TokenCacheTTL, 0)}.Authenticate(req)
+	id, ok, err := Bearer{Tokens: NewCache(tokens, TokenCacheTTL, 0, NewMetrics(prometheus.NewRegistry()))}.Authenticate(req)
 	if !ok || err != nil || id.Name != "bob" || len(id.Groups) != 2 || req.Header.Get("Sec-WebSocket-Protocol") != "v5.channel.k8s.io" {
 		t.Errorf("%+v %v %v %v", id, ok, err, req.Header)
 	}

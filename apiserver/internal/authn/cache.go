@@ -20,6 +20,7 @@ type Cache struct {
 	now  func() time.Time
 	// good and bad are how long a token that was recognized is not looked at again, and one that was not; 0 forgets at once.
 	good, bad time.Duration
+	metrics   *cacheMetrics
 
 	mu      sync.Mutex // guards entries
 	entries map[[32]byte]cached
@@ -31,12 +32,13 @@ type cached struct {
 }
 
 // NewCache returns a Cache in front of next, which remembers for so long what is recognized, and what is not.
-func NewCache(next TokenAuthenticator, good, bad time.Duration) *Cache {
-	return &Cache{next: next, now: time.Now, good: good, bad: bad, entries: map[[32]byte]cached{}}
+func NewCache(next TokenAuthenticator, good, bad time.Duration, m *Metrics) *Cache {
+	return &Cache{next: next, now: time.Now, good: good, bad: bad, metrics: m.cache, entries: map[[32]byte]cached{}}
 }
 
 // AuthenticateToken implements TokenAuthenticator.
 func (c *Cache) AuthenticateToken(ctx context.Context, token string) (*Identity, bool, error) {
+	start := time.Now()
 	auds, explicit := AudiencesFrom(ctx)
 	text := token
 	if explicit {
@@ -48,9 +50,12 @@ func (c *Cache) AuthenticateToken(ctx context.Context, token string) (*Identity,
 	e, hit := c.entries[key]
 	c.mu.Unlock()
 	if hit && now.Before(e.expires) {
+		c.metrics.hit().since(start)
 		return e.id, e.id != nil, nil
 	}
+	fetched := c.metrics.fetch(start)
 	id, ok, err := c.next.AuthenticateToken(ctx, token)
+	fetched(err)
 	ttl := c.good
 	if !ok {
 		id, ttl = nil, c.bad

@@ -57,6 +57,7 @@ type privateClaims struct {
 
 // ServiceAccounts recognizes tokens of service accounts: bound ones of our issuers, and those kept in Secrets.
 type ServiceAccounts struct {
+	Metrics      *Metrics
 	Issuers      []string // the first one signs; all are accepted
 	Keys         []PublicKey
 	APIAudiences []string
@@ -140,6 +141,7 @@ func (s *ServiceAccounts) verify(tok *jwt.JSONWebToken, claims ...any) error {
 
 func (s *ServiceAccounts) audiences(ctx context.Context, token []string) ([]string, error) {
 	if len(token) == 0 {
+		s.Metrics.tokens.legacy.Inc()
 		token = s.APIAudiences
 	}
 	wanted, ok := AudiencesFrom(ctx)
@@ -199,6 +201,13 @@ func (s *ServiceAccounts) bound(ctx context.Context, public *jwt.Claims, c *boun
 	}
 	if err := s.references(ctx, c, gone); err != nil {
 		return nil, err
+	}
+	if c.WarnAfter != nil && *c.WarnAfter != 0 {
+		if now.After(c.WarnAfter.Time()) {
+			s.Metrics.tokens.stale.Inc()
+		} else {
+			s.Metrics.tokens.valid.Inc()
+		}
 	}
 	if c.Pod != nil {
 		set(PodNameKey, c.Pod.Name)
@@ -294,9 +303,15 @@ func (s *ServiceAccounts) legacy(ctx context.Context, token string, public *jwt.
 	case string(sa.UID) != c.LegacyUID:
 		return nil, fmt.Errorf("ServiceAccount UID (%s) does not match claim (%s)", sa.UID, c.LegacyUID)
 	case secret.Labels[InvalidSinceLabel] != "":
+		s.Metrics.tokens.invalid.Inc()
 		return nil, fmt.Errorf("the token in secret %s/%s for service account %s/%s has been marked invalid. Use tokens from "+
 			"the TokenRequest API or manually created secret-based tokens, or remove the '%s' label from the secret to "+
 			"temporarily allow use of this token", ns, secret.Name, ns, name, InvalidSinceLabel)
+	}
+	if slices.ContainsFunc(sa.Secrets, func(r corev1.ObjectReference) bool { return r.Name == secret.Name }) {
+		s.Metrics.tokens.automatic.Inc()
+	} else {
+		s.Metrics.tokens.manual.Inc()
 	}
 	return &Identity{Name: public.Subject, UID: c.LegacyUID, Groups: ServiceAccountGroups(ns)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,15 +27,15 @@ func newMetrics(reg prometheus.Registerer, identity string) *metrics {
 		webhooks: review.NewMetrics(reg), identity: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(identity))),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Subsystem: "apiserver_authorization", Name: "decisions_total",
-			Help: "Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.",
+			Help: "[ALPHA] Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.",
 		}, []string{"type", "name", "decision"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reloads_total",
-			Help: "Total number of automatic reloads of authorization configuration split by status and apiserver identity.",
+			Help: "[ALPHA] Total number of automatic reloads of authorization configuration split by status and apiserver identity.",
 		}, []string{"status", "apiserver_id_hash"}),
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reload_last_timestamp_seconds",
-			Help: "Timestamp of the last automatic reload of authorization configuration split by status and apiserver identity.",
+			Help: "[ALPHA] Timestamp of the last automatic reload of authorization configuration split by status and apiserver identity.",
 		}, []string{"status", "apiserver_id_hash"}),
 	}
 	reg.MustRegister(m.decisions, m.reloads, m.last)
@@ -52,13 +53,15 @@ func (m *metrics) reloaded(err error) {
 
 // counted counts an authorizer's decisions.
 func (m *metrics) counted(kind, name string, next authz.Authorizer) authz.Authorizer {
-	return &counting{Authorizer: next, vec: m.decisions, kind: kind, name: name}
+	counter := func(decision string) func() prometheus.Counter {
+		return sync.OnceValue(func() prometheus.Counter { return m.decisions.WithLabelValues(kind, name, decision) })
+	}
+	return &counting{Authorizer: next, allowed: counter("allowed"), denied: counter("denied")}
 }
 
 type counting struct {
 	authz.Authorizer
-	vec        *prometheus.CounterVec
-	kind, name string
+	allowed, denied func() prometheus.Counter
 }
 
 // Authorize implements authz.Authorizer.
@@ -66,9 +69,9 @@ func (c *counting) Authorize(ctx context.Context, a authz.Attributes) (authz.Dec
 	d, reason, err := c.Authorizer.Authorize(ctx, a)
 	switch d {
 	case authz.Allow:
-		c.vec.WithLabelValues(c.kind, c.name, "allowed").Inc()
+		c.allowed().Inc()
 	case authz.Deny:
-		c.vec.WithLabelValues(c.kind, c.name, "denied").Inc()
+		c.denied().Inc()
 	}
 	return d, reason, err
 }
