@@ -173,7 +173,7 @@ func Run(ctx context.Context, cfg *config.Config, set *options.Set) error {
 	if err != nil {
 		return err
 	}
-	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: transformer}, client)
+	s.store = store.New(store.Config{Prefix: cfg.Etcd.Prefix, Transformer: transformer, Metrics: store.NewMetrics(s.registry, resourceOf(resource.Kinds(), cfg.Etcd.Prefix))}, client)
 	s.hub = watchcache.NewHub(s.store, log.Named("watchcache"))
 	if cfg.TracingConfig != "" {
 		c, err := tracing.Read(cfg.TracingConfig)

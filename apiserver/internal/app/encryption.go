@@ -24,7 +24,7 @@ func (s *apiserver) transformer(ctx context.Context) (store.Transformer, *encryp
 	}
 	log := s.log.Named("encrypt")
 	outer, err := encrypt.New(ctx, encrypt.Config{
-		Path: s.cfg.EncryptionConfig, Reload: s.cfg.ReloadEncryption, ResourceOf: resourceOf(s.kinds, s.cfg.Etcd.Prefix),
+		Path: s.cfg.EncryptionConfig, Reload: s.cfg.ReloadEncryption, ResourceOf: resourceOf(resource.Kinds(), s.cfg.Etcd.Prefix),
 		Recovered: func() {
 			if err := s.hub.Unseal(ctx); err != nil {
 				log.Error("values that can be read again are not loaded", zap.Error(err))
@@ -60,6 +60,9 @@ func resourceOf(kinds []*resource.Kind, prefix string) func(key string) schema.G
 		second, _, _ := strings.Cut(rest, "/")
 		if gr, ok := known["/"+first+"/"+second+"/"]; ok {
 			return gr
+		}
+		if !strings.Contains(first, ".") { // which every group of custom resources has
+			return schema.GroupResource{Resource: first}
 		}
 		return schema.GroupResource{Group: first, Resource: second}
 	}

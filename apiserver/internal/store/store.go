@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -99,6 +100,7 @@ type Config struct {
 	Prefix string
 	// Transformer is nil for values stored as they are.
 	Transformer Transformer
+	Metrics     *Metrics
 }
 
 // Store is safe for concurrent use.
@@ -106,6 +108,7 @@ type Store struct {
 	client      *clientv3.Client
 	prefix      string
 	transformer Transformer
+	metrics     *Metrics
 	leases      leaseReuser
 }
 
@@ -115,7 +118,7 @@ func New(cfg Config, client *clientv3.Client) *Store {
 	if t == nil {
 		t = identity{}
 	}
-	return &Store{client: client, prefix: strings.TrimSuffix(cfg.Prefix, "/"), transformer: t}
+	return &Store{client: client, prefix: strings.TrimSuffix(cfg.Prefix, "/"), transformer: t, metrics: cfg.Metrics}
 }
 
 // Prefix heads every key, without a slash at the end.
@@ -129,7 +132,9 @@ func (s *Store) Get(ctx context.Context, key string) (Item, int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	ctx, end := tracing.Start(ctx, "etcd get")
 	defer end()
+	start := time.Now()
 	resp, err := s.client.Get(ctx, s.prefix+key)
+	s.metrics.requested(opGet, s.prefix+key, start, err)
 	if err != nil {
 		return Item{}, 0, fmt.Errorf("get %s: %w", key, err)
 	}
@@ -153,7 +158,9 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, ttl time.D
 	if err != nil {
 		return 0, fmt.Errorf("create %s: %w", key, err)
 	}
+	start := time.Now()
 	resp, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", 0)).Then(put).Commit()
+	s.metrics.requested(opCreate, s.prefix+key, start, err)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("create %s: %w", key, err)
@@ -170,12 +177,12 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, rev int64,
 	if err != nil {
 		return 0, fmt.Errorf("update %s: %w", key, err)
 	}
-	return s.guarded(ctx, key, rev, put)
+	return s.guarded(ctx, opUpdate, key, rev, put)
 }
 
 // Delete removes a key that must be at revision rev, else a *Conflict.
 func (s *Store) Delete(ctx context.Context, key string, rev int64) (int64, error) {
-	return s.guarded(ctx, key, rev, clientv3.OpDelete(s.prefix+key))
+	return s.guarded(ctx, opDelete, key, rev, clientv3.OpDelete(s.prefix+key))
 }
 
 func (s *Store) put(ctx context.Context, key string, value []byte, ttl time.Duration) (clientv3.Op, error) {
@@ -186,20 +193,22 @@ func (s *Store) put(ctx context.Context, key string, value []byte, ttl time.Dura
 	if ttl <= 0 {
 		return clientv3.OpPut(s.prefix+key, string(stored)), nil
 	}
-	lease, err := s.leases.get(ctx, s.client, ttl)
+	lease, err := s.leases.get(ctx, s.client, ttl, s.metrics.leases)
 	if err != nil {
 		return clientv3.Op{}, err
 	}
 	return clientv3.OpPut(s.prefix+key, string(stored), clientv3.WithLease(lease)), nil
 }
 
-func (s *Store) guarded(ctx context.Context, key string, rev int64, op clientv3.Op) (int64, error) {
+func (s *Store) guarded(ctx context.Context, kind operation, key string, rev int64, op clientv3.Op) (int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	ctx, end := tracing.Start(ctx, "etcd write")
 	defer end()
+	start := time.Now()
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", rev)).
 		Then(op).Else(clientv3.OpGet(s.prefix + key)).Commit()
+	s.metrics.requested(kind, s.prefix+key, start, err)
 	if err != nil {
 		return 0, fmt.Errorf("write %s: %w", key, err)
 	}
@@ -261,7 +270,9 @@ func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64
 	if rev > 0 {
 		opts = append(opts, clientv3.WithRev(rev))
 	}
+	asked := time.Now()
 	resp, err := s.client.Get(ctx, s.prefix+start, opts...)
+	s.metrics.requested(opList, s.prefix+prefix, asked, err)
 	if err != nil {
 		if errors.Is(err, rpctypes.ErrCompacted) {
 			return Page{}, ErrCompacted
@@ -283,7 +294,9 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 	defer timing.From(ctx).Since(timing.Storage, time.Now())
 	ctx, end := tracing.Start(ctx, "etcd revision")
 	defer end()
+	start := time.Now()
 	resp, err := s.client.Get(ctx, s.prefix+"/", clientv3.WithLimit(1), clientv3.WithCountOnly())
+	s.metrics.requested(opRevision, "", start, err)
 	if err != nil {
 		return 0, fmt.Errorf("read revision: %w", err)
 	}
@@ -315,6 +328,9 @@ func (s *Store) Stream(ctx context.Context, after int64, apply func(events []Eve
 		if resp.Created {
 			continue
 		}
+		if resp.IsProgressNotify() {
+			s.metrics.bookmarks.Inc()
+		}
 		apply(s.decode(ctx, resp.Events), resp.Header.Revision)
 	}
 	return ctx.Err()
@@ -341,6 +357,7 @@ func (s *Store) decode(ctx context.Context, in []*clientv3.Event) []Event {
 		if !bytes.HasPrefix(e.Kv.Key, prefix) {
 			continue
 		}
+		s.metrics.received(string(e.Kv.Key))
 		if e.Type == clientv3.EventTypeDelete {
 			out = append(out, Event{Item: Item{Key: string(e.Kv.Key[len(s.prefix):]), Rev: e.Kv.ModRevision}, Deleted: true})
 			continue
@@ -406,11 +423,11 @@ const (
 	leaseMaxUsers = 1000
 )
 
-func (l *leaseReuser) get(ctx context.Context, client *clientv3.Client, ttl time.Duration) (clientv3.LeaseID, error) {
+func (l *leaseReuser) get(ctx context.Context, client *clientv3.Client, ttl time.Duration, counts prometheus.Observer) (clientv3.LeaseID, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.id != 0 && l.ttl == ttl && l.used < leaseMaxUsers && time.Now().Before(l.until) {
-		l.used++
+	l.used++
+	if l.id != 0 && l.ttl == ttl && l.used <= leaseMaxUsers && time.Now().Before(l.until) {
 		return l.id, nil
 	}
 	// The lock is held while etcd answers on purpose: all that wait for it
@@ -419,6 +436,7 @@ func (l *leaseReuser) get(ctx context.Context, client *clientv3.Client, ttl time
 	if err != nil {
 		return 0, fmt.Errorf("grant lease: %w", err)
 	}
+	counts.Observe(float64(l.used)) // with the one that it is not for any more, as upstream's
 	l.id, l.ttl, l.until, l.used = grant.ID, ttl, time.Now().Add(leaseReuse), 1
 	return l.id, nil
 }
