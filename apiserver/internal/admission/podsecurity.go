@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +30,7 @@ type PodSecurity struct {
 	pods      func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
 	now       func() time.Time
 	podSecurityConfig
+	metrics *podSecurityMetrics // nil counts nothing
 
 	once      sync.Once // builds checks
 	checks    policy.Evaluator
@@ -140,6 +143,7 @@ func (p *PodSecurity) exempted(a *Attributes) bool {
 		return false
 	}
 	a.Annotate(api.AuditAnnotationPrefix+api.ExemptionReasonAnnotationKey, by)
+	p.metrics.exempted(a)
 	return true
 }
 
@@ -256,15 +260,18 @@ func (p *PodSecurity) pod(ctx context.Context, a *Attributes) error {
 	}
 	ns, err := p.namespace(ctx, a.Namespace)
 	if err != nil {
+		p.metrics.failed(a, true)
 		return apierrors.NewInternalError(fmt.Errorf("failed to lookup namespace %q", a.Namespace))
 	}
 	levels, errs := api.PolicyToEvaluate(ns.Labels, p.defaults)
 	if len(errs) == 0 && levels.FullyPrivileged() {
 		a.Annotate(api.AuditAnnotationPrefix+api.EnforcedPolicyAnnotationKey, levels.Enforce.String())
+		p.metrics.evaluated(a, "enforce", levels.Enforce, true)
 		return nil
 	}
 	pod, ok := a.Object.(*corev1.Pod)
 	if !ok {
+		p.metrics.failed(a, true)
 		return apierrors.NewBadRequest("failed to decode pod")
 	}
 	if old, ok := a.OldObject.(*corev1.Pod); ok && a.Operation == Update && !significant(pod, old) {
@@ -294,6 +301,7 @@ func (p *PodSecurity) controller(ctx context.Context, a *Attributes, m *metav1.O
 	}
 	ns, err := p.namespace(ctx, a.Namespace)
 	if err != nil {
+		p.metrics.failed(a, true)
 		a.Annotate(api.AuditAnnotationPrefix+"error", fmt.Sprintf("failed to lookup namespace %q: %v", a.Namespace, err))
 		return nil
 	}
@@ -312,10 +320,12 @@ func (p *PodSecurity) evaluate(a *Attributes, levels api.Policy, labelsErr error
 	note := func(key, value string) { a.Annotate(api.AuditAnnotationPrefix+key, value) }
 	if p.exemptRuntimeClass(spec.RuntimeClassName) {
 		note(api.ExemptionReasonAnnotationKey, "runtimeClass")
+		p.metrics.exempted(a)
 		return nil
 	}
 	if labelsErr != nil {
 		note("error", fmt.Sprintf("Failed to parse policy: %v", labelsErr))
+		p.metrics.failed(a, false)
 	}
 	judge := func(level api.LevelVersion) policy.AggregateCheckResult {
 		return policy.AggregateCheckResults(checks.EvaluatePod(level, m, spec))
@@ -323,15 +333,19 @@ func (p *PodSecurity) evaluate(a *Attributes, levels api.Policy, labelsErr error
 	var refusal error
 	if enforce {
 		note(api.EnforcedPolicyAnnotationKey, levels.Enforce.String())
-		if r := judge(levels.Enforce); !r.Allowed {
+		r := judge(levels.Enforce)
+		p.metrics.evaluated(a, "enforce", levels.Enforce, r.Allowed)
+		if !r.Allowed {
 			refusal = Forbidden(a, errors.New(violation("violates", levels.Enforce, r)))
 		}
 	}
 	if r := judge(levels.Audit); !r.Allowed {
+		p.metrics.evaluated(a, "audit", levels.Audit, false)
 		note(api.AuditViolationsAnnotationKey, violation("would violate", levels.Audit, r))
 	}
 	if refusal == nil {
 		if r := judge(levels.Warn); !r.Allowed {
+			p.metrics.evaluated(a, "warn", levels.Warn, false)
 			a.Warn("%s", violation("would violate", levels.Warn, r))
 		}
 	}
@@ -340,4 +354,82 @@ func (p *PodSecurity) evaluate(a *Attributes, levels api.Policy, labelsErr error
 
 func violation(verb string, level api.LevelVersion, r policy.AggregateCheckResult) string {
 	return fmt.Sprintf("%s PodSecurity %q: %s", verb, level.String(), r.ForbiddenDetail())
+}
+
+// podSecurityMetrics are upstream's.
+type podSecurityMetrics struct {
+	evaluations, exemptions, errors *prometheus.CounterVec
+	version                         api.Version
+	// privileged are the evaluations that nearly all clusters have for every pod.
+	privileged map[Operation]prometheus.Counter // read only
+}
+
+// CountPodSecurity has the plugin PodSecurity count, if it is in the chain. version is this server's; policies of later ones are all "future".
+func (c Chain) CountPodSecurity(reg prometheus.Registerer, version api.Version) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: "pod_security", Name: name, Help: help}, append(labels, "request_operation", "resource", "subresource"))
+		reg.MustRegister(v)
+		return v
+	}
+	for _, plugin := range c {
+		p, ok := plugin.(*PodSecurity)
+		if !ok {
+			continue
+		}
+		m := &podSecurityMetrics{
+			version: version, privileged: map[Operation]prometheus.Counter{},
+			evaluations: counter("evaluations_total", "[ALPHA] Number of policy evaluations that occurred, not counting ignored or exempt requests.", "decision", "policy_level", "policy_version", "mode"),
+			exemptions:  counter("exemptions_total", "[ALPHA] Number of exempt requests, not counting ignored or out of scope requests."),
+			errors:      counter("errors_total", "[ALPHA] Number of errors preventing normal evaluation. Non-fatal errors may result in the latest restricted profile being used for evaluation.", "fatal"),
+		}
+		for _, op := range []Operation{Create, Update} {
+			m.privileged[op] = m.evaluations.WithLabelValues("allow", string(api.LevelPrivileged), "latest", "enforce", strings.ToLower(string(op)), "pod", "")
+			for _, resource := range []string{"pod", "controller"} {
+				m.exemptions.WithLabelValues(strings.ToLower(string(op)), resource, "")
+			}
+		}
+		p.metrics = m
+	}
+}
+
+// request are the labels of a request.
+func (*podSecurityMetrics) request(a *Attributes, before ...string) []string {
+	resource := "controller"
+	if a.Resource.Group == "" && a.Resource.Resource == "pods" {
+		resource = "pod"
+	}
+	return append(before, strings.ToLower(string(a.Operation)), resource, a.Subresource)
+}
+
+func (m *podSecurityMetrics) evaluated(a *Attributes, mode string, level api.LevelVersion, allowed bool) {
+	if m == nil {
+		return
+	}
+	version, decision := level.Version.String(), "deny"
+	switch {
+	case level.Version.Latest(), level.Level == api.LevelPrivileged:
+		version = "latest"
+	case m.version.Older(level.Version):
+		version = "future"
+	}
+	if allowed {
+		decision = "allow"
+	}
+	if allowed && level.Level == api.LevelPrivileged && mode == "enforce" && a.Is("", "pods", "") {
+		m.privileged[a.Operation].Inc()
+		return
+	}
+	m.evaluations.WithLabelValues(m.request(a, decision, string(level.Level), version, mode)...).Inc()
+}
+
+func (m *podSecurityMetrics) exempted(a *Attributes) {
+	if m != nil {
+		m.exemptions.WithLabelValues(m.request(a)...).Inc()
+	}
+}
+
+func (m *podSecurityMetrics) failed(a *Attributes, fatal bool) {
+	if m != nil {
+		m.errors.WithLabelValues(m.request(a, strconv.FormatBool(fatal))...).Inc()
+	}
 }

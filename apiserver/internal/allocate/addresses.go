@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -90,7 +91,11 @@ func (h *Hooks) reserve(ctx context.Context, svc *corev1.Service, pools []netip.
 			return "", err
 		}
 		ip = ip.Unmap()
-		if !slices.ContainsFunc(pools, func(p netip.Prefix) bool { return usable(p, ip) }) {
+		at := slices.IndexFunc(pools, func(p netip.Prefix) bool { return usable(p, ip) })
+		if at < 0 {
+			if i := slices.IndexFunc(pools, func(p netip.Prefix) bool { return p.Contains(ip) }); i >= 0 && !dryRun {
+				h.metrics.ipError(pools[i], static)
+			}
 			if dryRun && len(pools) > 0 {
 				return "", fmt.Errorf("the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, pools[0])
 			}
@@ -99,23 +104,34 @@ func (h *Hooks) reserve(ctx context.Context, svc *corev1.Service, pools []netip.
 		if dryRun {
 			return want, nil
 		}
-		if err = h.claim(ctx, svc, ip); apierrors.IsAlreadyExists(err) {
-			return "", errors.New("provided IP is already allocated")
+		start := time.Now()
+		if err = h.claim(ctx, svc, ip); err != nil {
+			h.metrics.ipError(pools[at], static)
+			if apierrors.IsAlreadyExists(err) {
+				err = errors.New("provided IP is already allocated")
+			}
+			return "", err
 		}
-		return want, err
+		h.metrics.ip(pools[at], static, start)
+		return want, nil
 	}
 	if dryRun && len(pools) > 0 {
 		return pools[0].Masked().Addr().String(), nil
 	}
 	var known sets.Set[string] // of addresses; it is looked up when a first try shows that the pool is not empty
 	for _, pool := range pools {
+		start := time.Now()
 		for ip := range candidates(pool) {
 			if known.Has(ip.String()) {
 				continue
 			}
 			err := h.claim(ctx, svc, ip)
 			if err == nil {
+				h.metrics.ip(pool, dynamic, start)
 				return ip.String(), nil
+			}
+			if known != nil || !apierrors.IsAlreadyExists(err) { // the first try is a blind one
+				h.metrics.ipError(pool, dynamic)
 			}
 			if !apierrors.IsAlreadyExists(err) {
 				return "", err
@@ -126,6 +142,7 @@ func (h *Hooks) reserve(ctx context.Context, svc *corev1.Service, pools []netip.
 				}
 			}
 		}
+		h.metrics.ipError(pool, dynamic)
 	}
 	return "", errFull
 }
@@ -268,7 +285,32 @@ func (h *Hooks) free(ctx context.Context, ips []string) {
 		if ip == corev1.ClusterIPNone || ip == "" {
 			continue
 		}
-		// One that cannot be deleted now is left for the next repair.
-		_ = h.objects.DeleteObject(context.WithoutCancel(ctx), addresses, "", ip)
+		if h.objects.DeleteObject(context.WithoutCancel(ctx), addresses, "", ip) != nil {
+			continue // one that cannot be deleted now is left for the next repair
+		}
+		if pool, ok := h.poolOf(ip); ok {
+			h.metrics.held(pool, -1)
+		}
 	}
+}
+
+// poolOf is the range that an address is counted in.
+func (h *Hooks) poolOf(text string) (netip.Prefix, bool) {
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	pools, err := h.pools(Family(ip.Unmap()))
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	return firstWith(pools, ip.Unmap())
+}
+
+func firstWith(pools []netip.Prefix, ip netip.Addr) (netip.Prefix, bool) {
+	i := slices.IndexFunc(pools, func(p netip.Prefix) bool { return usable(p, ip) })
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return pools[i], true
 }

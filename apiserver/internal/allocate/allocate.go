@@ -46,16 +46,19 @@ type Hooks struct {
 	cfg        Config
 	objects    Objects
 	escalation Escalation
+	metrics    *Metrics
 
-	mu sync.Mutex // guards ports
+	mu sync.Mutex // guards what follows
 	// ports are node ports that are given out and perhaps not yet in a cached
 	// Service.
 	ports map[int32]struct{}
+	// portCount is how many node ports were taken when one was last asked for, less those given back since.
+	portCount int
 }
 
 // New returns the hooks. It does no I/O.
-func New(cfg Config, objects Objects, escalation Escalation) *Hooks {
-	return &Hooks{cfg: cfg, objects: objects, escalation: escalation, ports: map[int32]struct{}{}}
+func New(cfg Config, objects Objects, escalation Escalation, m *Metrics) *Hooks {
+	return &Hooks{cfg: cfg, objects: objects, escalation: escalation, metrics: m, ports: map[int32]struct{}{}}
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -78,7 +79,7 @@ func newHooks(s store, ranges ...string) *Hooks {
 	for _, r := range ranges {
 		cfg.Ranges = append(cfg.Ranges, netip.MustParsePrefix(r))
 	}
-	return New(cfg, s, nil)
+	return New(cfg, s, nil, NewMetrics(prometheus.NewRegistry()))
 }
 
 func clusterService(name string) *corev1.Service {

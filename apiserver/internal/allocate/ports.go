@@ -49,14 +49,27 @@ func nodePorts(s *corev1.Service) []int32 {
 
 // portTaker takes node ports for one write.
 type portTaker struct {
-	cfg    *Config
-	used   sets.Set[int32] // by others; empty where nobody asks
-	taken  []int32
-	dryRun bool
+	cfg     *Config
+	metrics *Metrics
+	used    sets.Set[int32] // by others; empty where nobody asks
+	taken   []int32
+	dryRun  bool
+}
+
+// counted counts an attempt to take a port.
+func (t *portTaker) counted(scope string, err error) {
+	switch {
+	case t.dryRun:
+	case err != nil:
+		t.metrics.portErrors.WithLabelValues(scope).Inc()
+	default:
+		t.metrics.ports.WithLabelValues(scope).Inc()
+	}
 }
 
 // take takes a port that a client asks for.
-func (t *portTaker) take(port int32) error {
+func (t *portTaker) take(port int32) (err error) {
+	defer func() { t.counted(static, err) }()
 	switch {
 	case t.used.Has(port) || slices.Contains(t.taken, port):
 		return errors.New("provided port is already allocated")
@@ -91,10 +104,12 @@ func (t *portTaker) any() (int32, error) {
 		for i := range n {
 			if port := t.cfg.FirstPort + part[0] + (first+i)%n; !t.used.Has(port) && !slices.Contains(t.taken, port) {
 				t.taken = append(t.taken, port)
+				t.counted(dynamic, nil)
 				return port, nil
 			}
 		}
 	}
+	t.counted(dynamic, errFull)
 	return 0, apierrors.NewInternalError(fmt.Errorf("failed to allocate a nodePort: %w", errFull))
 }
 
@@ -199,7 +214,7 @@ func (h *Hooks) takePorts(svc, was *corev1.Service, dryRun bool) (taken, left []
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := &portTaker{cfg: &h.cfg, dryRun: dryRun}
+	t := &portTaker{cfg: &h.cfg, metrics: h.metrics, dryRun: dryRun}
 	if t.used, err = h.usedPorts(); err != nil {
 		return nil, nil, err
 	}
@@ -218,7 +233,15 @@ func (h *Hooks) takePorts(svc, was *corev1.Service, dryRun bool) (taken, left []
 	}
 	for _, p := range t.taken {
 		h.ports[p] = struct{}{}
+		t.used.Insert(p)
 	}
+	h.portCount = 0
+	for p := range t.used {
+		if h.inRange(p) {
+			h.portCount++
+		}
+	}
+	h.metrics.heldPorts(h.portCount, h.portsInRange())
 	if was != nil {
 		now := nodePorts(svc)
 		if !mayHavePort(svc) {
@@ -242,7 +265,19 @@ func (h *Hooks) usedPorts() (sets.Set[int32], error) {
 func (h *Hooks) freePorts(ports []int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, p := range ports {
+	given := 0
+	for i, p := range ports {
 		delete(h.ports, p)
+		if h.inRange(p) && !slices.Contains(ports[:i], p) {
+			given++
+		}
+	}
+	if given > 0 {
+		h.portCount = max(0, h.portCount-given)
+		h.metrics.heldPorts(h.portCount, h.portsInRange())
 	}
 }
+
+func (h *Hooks) inRange(port int32) bool { return port >= h.cfg.FirstPort && port <= h.cfg.LastPort }
+
+func (h *Hooks) portsInRange() int { return int(h.cfg.LastPort-h.cfg.FirstPort) + 1 }

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 const (
@@ -40,10 +41,14 @@ func (h *Hooks) Repair(ctx context.Context, report func(error)) {
 // repair is one pass. Its error joins what was mended and what could not be.
 func (h *Hooks) repair(ctx context.Context, now time.Time) error {
 	held := map[string]*networkingv1.IPAddress{}
+	counted := sets.Set[string]{} // of addresses of ours that are held
 	// Addresses are read before services: one that is taken meanwhile is not missed in the former and found in the latter.
 	if err := h.objects.Each(addresses, "", func(o runtime.Object) bool {
 		a := o.(*networkingv1.IPAddress)
 		held[a.Name] = a
+		if a.Labels[networkingv1.LabelManagedBy] == managedBy {
+			counted.Insert(a.Name)
+		}
 		return true
 	}); err != nil {
 		return err
@@ -84,8 +89,11 @@ func (h *Hooks) repair(ctx context.Context, now time.Time) error {
 					found = append(found, err)
 					continue
 				}
+				counted.Delete(a.Name)
 			}
-			err = h.claim(ctx, svc, ip.Unmap())
+			if err = h.claim(ctx, svc, ip.Unmap()); err == nil {
+				counted.Insert(ip.Unmap().String())
+			}
 			if a == nil && apierrors.IsAlreadyExists(err) {
 				continue // it came between the two reads
 			}
@@ -100,12 +108,39 @@ func (h *Hooks) repair(ctx context.Context, now time.Time) error {
 			continue
 		}
 		err := h.objects.DeleteObject(ctx, addresses, "", name)
+		if err == nil || apierrors.IsNotFound(err) {
+			counted.Delete(name)
+		}
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		found = append(found, errors.Join(fmt.Errorf("IPAddress %s belongs to no service: removed", name), err))
 	}
-	return errors.Join(found...)
+	return errors.Join(append(found, h.recount(counted))...)
+}
+
+// recount counts the addresses that are held in each range.
+func (h *Hooks) recount(names sets.Set[string]) error {
+	used, pools := map[netip.Prefix]float64{}, map[corev1.IPFamily][]netip.Prefix{}
+	for _, f := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+		all, err := h.pools(f)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			used[p] = 0
+		}
+		pools[f] = all
+	}
+	for name := range names {
+		if ip, err := netip.ParseAddr(name); err == nil {
+			if p, ok := firstWith(pools[Family(ip)], ip); ok {
+				used[p]++
+			}
+		}
+	}
+	h.metrics.recount(used)
+	return nil
 }
 
 // parent is the service that an address is for.

@@ -38,6 +38,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	certutil "k8s.io/client-go/util/cert"
+	podsecurityapi "k8s.io/pod-security-admission/api"
 
 	"flagship/apiserver/internal/admission"
 	"flagship/apiserver/internal/aggregate"
@@ -297,7 +298,7 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	s.allocator = allocate.New(allocate.Config{Ranges: s.cfg.ServiceRanges, FirstPort: s.cfg.FirstNodePort, LastPort: s.cfg.LastNodePort, Privileged: s.cfg.AllowPrivileged}, s.local,
 		func(ctx context.Context, obj runtime.Object) error {
 			return s.rbac.CheckEscalation(ctx, authorizer, rest.UserFrom(ctx), obj)
-		})
+		}, allocate.NewMetrics(s.registry))
 	s.api, err = rest.New(rest.Config{
 		MaxBody: maxBody, WatchGrace: s.cfg.WatchGrace, MinRequestTimeout: time.Duration(s.cfg.MinRequestTimeout) * time.Second, EventTTL: s.cfg.EventTTL,
 		Off: s.off,
@@ -350,6 +351,11 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	release, err := podsecurityapi.ParseVersion("v" + s.cfg.Version.Major + "." + s.cfg.Version.Minor)
+	if err != nil {
+		return nil, fmt.Errorf("version of the binary: %w", err)
+	}
+	lazy.chain.CountPodSecurity(s.registry, release)
 	return s.server(id, authorizer)
 }
 
