@@ -371,7 +371,7 @@ func (c Chain) CountPodSecurity(reg prometheus.Registerer, version api.Version) 
 		reg.MustRegister(v)
 		return v
 	}
-	for _, plugin := range c {
+	for _, plugin := range c.Plugins {
 		p, ok := plugin.(*PodSecurity)
 		if !ok {
 			continue

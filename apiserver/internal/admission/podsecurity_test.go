@@ -27,7 +27,7 @@ func TestPodSecurityMetrics(t *testing.T) {
 	chain := testChain(t, c, "PodSecurity")
 	reg := prometheus.NewRegistry()
 	chain.CountPodSecurity(reg, podsecurityapi.MajorMinorVersion(1, 37))
-	plugin := chain[len(chain)-1].(*PodSecurity)
+	plugin := chain.Plugins[len(chain.Plugins)-1].(*PodSecurity)
 	plugin.exempt.Namespaces = []string{"free"}
 	plugin.exempt.RuntimeClasses = []string{"gvisor"}
 	pod := func(namespace, spec string) {
