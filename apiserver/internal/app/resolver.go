@@ -35,6 +35,9 @@ func (r *resolver) Resolve(ctx context.Context, namespace, name string, port int
 		return r.self, nil
 	}
 	svc, err := reader[*corev1.Service](r.api, corev1.SchemeGroupVersion.WithResource("services"))(ctx, namespace, name)
+	if apierrors.IsNotFound(err) {
+		err = apierrors.NewNotFound(corev1.Resource("service"), name) // in upstream's words
+	}
 	if err != nil {
 		return "", err
 	}
