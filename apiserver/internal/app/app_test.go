@@ -327,6 +327,16 @@ func applies(c *cluster) {
 	c.want(forced, "2", "data", "k")
 	fields := at(forced, "metadata", "managedFields").([]any)
 	c.want(fields[len(fields)-1], "two", "manager")
+	// Through a Scale too the number of replicas is owned.
+	deployment := "/apis/apps/v1/namespaces/default/deployments/owned"
+	c.json("PATCH", deployment+"?fieldManager=one", apply, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"owned"},"spec":{"replicas":1,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`, 201)
+	scale := `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"owned","namespace":"default"},"spec":{"replicas":5}}`
+	conflict = c.json("PATCH", deployment+"/scale?fieldManager=two", apply, scale, 409)
+	c.want(conflict, `Apply failed with 1 conflict: conflict with "one": .spec.replicas`, "message")
+	c.want(c.json("PATCH", deployment+"/scale?fieldManager=two&force=true", apply, scale, 200), 5, "spec", "replicas")
+	entries := at(c.json("GET", deployment, "", "", 200), "metadata", "managedFields").([]any)
+	c.want(entries[0], "map[f:spec:map[f:replicas:map[]]]", "fieldsV1")
+	c.want(entries[0], "scale", "subresource")
 }
 
 func lists(c *cluster) {

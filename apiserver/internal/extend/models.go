@@ -173,7 +173,7 @@ func structuralOf(crd *apiextensionsv1.CustomResourceDefinition, v *apiextension
 // applyModels are the models of all versions, and of what they refer to, in
 // the form from which server-side apply takes its types.
 func applyModels(crd *apiextensionsv1.CustomResourceDefinition) (map[string]*spec.Schema, error) {
-	out := metaModels()
+	out := MetaModels()
 	for i := range crd.Spec.Versions {
 		v := &crd.Spec.Versions[i]
 		s, err := structuralOf(crd, v)
@@ -186,8 +186,8 @@ func applyModels(crd *apiextensionsv1.CustomResourceDefinition) (map[string]*spe
 	return out, nil
 }
 
-// metaModels are ObjectMeta and what it refers to.
-func metaModels() map[string]*spec.Schema {
+// MetaModels are ObjectMeta and what it refers to, in the form from which server-side apply takes its types.
+func MetaModels() map[string]*spec.Schema {
 	object := func(properties map[string]spec.Schema) *spec.Schema {
 		s := new(spec.Schema).Typed("object", "")
 		s.Properties = properties

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -80,6 +81,45 @@ func (a *API) track(q *request, sub string, live runtime.Object, obj *runtime.Ob
 		untimed(*obj)
 	}
 	return nil
+}
+
+// applyScale is server-side apply of a Scale: who owns the number of replicas is told in the fields of the object that is scaled.
+func (a *API) applyScale(q *request, body []byte) (func(was *autoscalingv1.Scale, of metav1.Object) (*autoscalingv1.Scale, error), error) {
+	kind := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
+	manager, err := managedfields.NewDefaultFieldManager(a.deps.Types, a.deps.Scheme, noDefaults{}, a.deps.Scheme, kind, kind.GroupVersion(), "scale", nil)
+	if err != nil {
+		return nil, fmt.Errorf("field manager of %s: %w", kind, err)
+	}
+	query := q.http.URL.Query()
+	version := q.res.GroupVersion()
+	paths := managedfields.ResourcePathMappings{version.String(): fieldpath.MakePathOrDie("spec", "replicas")}
+	q.applied = true
+	return func(was *autoscalingv1.Scale, of metav1.Object) (*autoscalingv1.Scale, error) {
+		patch, err := appliedPatch(body)
+		if err != nil {
+			return nil, err
+		}
+		handler := managedfields.NewScaleHandler(of.GetManagedFields(), version, paths)
+		if was.ManagedFields, err = handler.ToSubresource(); err != nil {
+			return nil, err
+		}
+		was.SetGroupVersionKind(kind)
+		obj, err := manager.Apply(was, patch, query.Get("fieldManager"), truthy(query.Get("force")))
+		if err != nil {
+			return nil, err
+		}
+		scale, ok := obj.(*autoscalingv1.Scale)
+		if !ok {
+			return nil, fmt.Errorf("apply %s: it became a %T", kind, obj)
+		}
+		entries, err := handler.ToParent(scale.ManagedFields)
+		if err != nil {
+			return nil, err
+		}
+		of.SetManagedFields(entries)
+		scale.ManagedFields, was.ManagedFields = nil, nil
+		return scale, nil
+	}, nil
 }
 
 // untimed takes the time from what is owned through the scale subresource, as

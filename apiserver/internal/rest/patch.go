@@ -291,6 +291,19 @@ func strategicError(err error) error {
 	return err
 }
 
+// appliedPatch reads what is to be applied.
+func appliedPatch(body []byte) (*unstructured.Unstructured, error) {
+	patch := &unstructured.Unstructured{Object: map[string]any{}}
+	data, err := yaml.YAMLToJSON(body)
+	if err == nil {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(data, &patch.Object)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+	}
+	return patch, nil
+}
+
 // apply is server-side apply, KEP-555.
 func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) error {
 	query := q.http.URL.Query()
@@ -304,13 +317,9 @@ func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) 
 	q.applied = true
 	return a.applyChange(w, q, sub, func(old runtime.Object) (runtime.Object, error) {
 		// The patch is read each time: the manager changes it.
-		patch := &unstructured.Unstructured{Object: map[string]any{}}
-		data, err := yaml.YAMLToJSON(body)
-		if err == nil {
-			err = kjson.UnmarshalCaseSensitivePreserveInts(data, &patch.Object)
-		}
+		patch, err := appliedPatch(body)
 		if err != nil {
-			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			return nil, err
 		}
 		live := old
 		if live == nil {

@@ -234,7 +234,7 @@ func (a *API) serveScale(w http.ResponseWriter, q *request) error {
 		if err != nil {
 			return nil, err
 		}
-		next, err := change(was)
+		next, err := change(was, old.(metav1.Object))
 		if err != nil {
 			return nil, err
 		}

@@ -31,11 +31,11 @@ import (
 )
 
 // scaleChange makes, of a Scale, the one that an update or patch asks for.
-func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error), error) {
+func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale, of metav1.Object) (*autoscalingv1.Scale, error), error) {
 	want := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	if q.info.Verb == "update" {
 		body, err := a.readBody(q.http)
-		return func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+		return func(*autoscalingv1.Scale, metav1.Object) (*autoscalingv1.Scale, error) {
 			obj, err := a.decodeBody(q, want, body)
 			if err != nil {
 				return nil, err
@@ -48,7 +48,10 @@ func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale) (*autoscal
 		return nil, err
 	}
 	check := fieldValidation(q.http)
-	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	if sort == types.ApplyYAMLPatchType && q.res.codec == nil {
+		return a.applyScale(q, body)
+	}
+	return func(was *autoscalingv1.Scale, _ metav1.Object) (*autoscalingv1.Scale, error) {
 		if sort == types.StrategicMergePatchType {
 			scale := &autoscalingv1.Scale{}
 			return scale, q.strategicPatch(was, body, scale, check)
