@@ -330,8 +330,9 @@ func (s *apiserver) wire(ctx context.Context) (*server.Server, error) {
 	asked := &webhook.Deps{
 		Metrics: observed, API: s.api, Caller: hooks, Matcher: &match.Matcher{API: s.api, Namespace: readers.Namespace}, Expressions: &expression.Compiler{}, Authorizer: authorizer,
 	}
+	expression.Forward(s.registry)
 	ruled := &policy.Deps{
-		API: s.api, Matcher: asked.Matcher, Namespace: readers.Namespace, Expressions: asked.Expressions, Authorizer: authorizer, Types: s.typesOf,
+		API: s.api, Matcher: asked.Matcher, Namespace: readers.Namespace, Expressions: asked.Expressions, Authorizer: authorizer, Types: s.typesOf, Metrics: policy.NewMetrics(s.registry),
 	}
 	files, err := admission.ReadFiles(s.cfg.AdmissionConfig)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
@@ -254,7 +255,7 @@ func (m *Mutating) apply(ctx context.Context, p *mutating, b *binding, t match.T
 	if a.Reinvocation.Again && !r.again[key] {
 		return nil
 	}
-	before, err := m.mutations(ctx, p, seen, in)
+	before, err := m.mutations(ctx, p, b, seen, in)
 	if before != nil && !apiequality.Semantic.DeepEqual(before, seen.object) {
 		back, cerr := m.deps.API.ConvertTo(seen.object, t.Resource, a.Resource)
 		if cerr != nil {
@@ -272,7 +273,7 @@ func (m *Mutating) apply(ctx context.Context, p *mutating, b *binding, t match.T
 
 // mutations applies the mutations in order to the view's object, and returns
 // what that was before, nil where there is no object.
-func (m *Mutating) mutations(ctx context.Context, p *mutating, seen *view, in expression.Input) (runtime.Object, error) {
+func (m *Mutating) mutations(ctx context.Context, p *mutating, b *binding, seen *view, in expression.Input) (runtime.Object, error) {
 	if seen.object == nil {
 		return nil, nil
 	}
@@ -285,33 +286,46 @@ func (m *Mutating) mutations(ctx context.Context, p *mutating, seen *view, in ex
 		if program == nil {
 			continue
 		}
-		if err := program.Err(); err != nil {
-			return before, err
+		start := time.Now()
+		err, fatal := m.mutation(ctx, p, i, seen, in)
+		m.deps.Metrics.mutated(p.name, b.name, time.Since(start), errors.Join(err, fatal))
+		if fatal != nil {
+			return before, fatal
 		}
-		types := m.deps.Types(seen.target.Kind)
-		if types == nil {
-			return before, apierrors.NewServiceUnavailable(fmt.Sprintf("Resource kind %s not found. There can be a delay between when CustomResourceDefinitions are created and when they are available.", seen.target.Kind))
-		}
-		in.Object = seen.object
-		run, err := p.scope.Begin(ctx, in, celconfig.RuntimeCELCostBudget)
-		if err != nil {
-			return before, err
-		}
-		v, err, fatal := run.Eval(program)
-		if err = errors.Join(err, fatal); err == nil {
-			var next runtime.Object
-			if p.mutations[i].JSONPatch != nil {
-				next, err = jsonPatched(seen.object, v)
-			} else {
-				next, err = merged(seen.object, v, types)
-			}
-			if err == nil {
-				seen.object = next
-			}
-		}
-		if err != nil && first == nil {
+		if first == nil {
 			first = err
 		}
 	}
 	return before, first
+}
+
+// mutation applies one. A fatal error ends them.
+func (m *Mutating) mutation(ctx context.Context, p *mutating, i int, seen *view, in expression.Input) (err, fatal error) {
+	program := p.programs[i]
+	if err := program.Err(); err != nil {
+		return nil, err
+	}
+	types := m.deps.Types(seen.target.Kind)
+	if types == nil {
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("Resource kind %s not found. There can be a delay between when CustomResourceDefinitions are created and when they are available.", seen.target.Kind))
+	}
+	in.Object = seen.object
+	run, err := p.scope.Begin(ctx, in, celconfig.RuntimeCELCostBudget)
+	if err != nil {
+		return nil, err
+	}
+	v, err, fatal := run.Eval(program)
+	if err = errors.Join(err, fatal); err != nil {
+		return err, nil
+	}
+	var next runtime.Object
+	if p.mutations[i].JSONPatch != nil {
+		next, err = jsonPatched(seen.object, v)
+	} else {
+		next, err = merged(seen.object, v, types)
+	}
+	if err == nil {
+		seen.object = next
+	}
+	return err, nil
 }

@@ -41,7 +41,8 @@ type Deps struct {
 	Authorizer  authz.Authorizer
 	// Types are a kind's fields as server-side apply knows them, nil for a kind
 	// that is not known.
-	Types func(gvk schema.GroupVersionKind) managedfields.TypeConverter
+	Types   func(gvk schema.GroupVersionKind) managedfields.TypeConverter
+	Metrics *Metrics
 }
 
 // binding puts a policy in force.

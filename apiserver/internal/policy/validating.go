@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
@@ -110,8 +111,9 @@ type decision struct {
 	index   int
 	message string
 	reason  metav1.StatusReason
-	// failed is whether it is the policy that failed, which no action softens.
-	failed bool
+	// failed is whether it is the policy that failed, which no action softens; ignored, whether it failed and is passed over.
+	failed, ignored bool
+	took            time.Duration
 }
 
 // denial is a decision that refuses the request.
@@ -241,20 +243,27 @@ func (v *Validating) one(ctx context.Context, p *validating, a *admission.Attrib
 			if err != nil {
 				return err
 			}
-			act(a, p, b, decisions, out)
+			v.act(a, p, b, decisions, out)
 		}
 	}
 	return nil
 }
 
 // act does what a binding says about failed validations.
-func act(a *admission.Attributes, p *validating, b *binding, decisions []decision, out *verdict) {
+func (v *Validating) act(a *admission.Attributes, p *validating, b *binding, decisions []decision, out *verdict) {
 	for _, d := range decisions {
-		if d.failed {
+		count := func(action string) { v.deps.Metrics.validated(p.name, b.name, action, &d) }
+		switch {
+		case d.ignored:
+			count("allow")
+			continue
+		case d.failed:
+			count("deny")
 			out.denials = append(out.denials, denial{d, p.name, b.name})
 			continue
 		}
 		for _, action := range b.actions {
+			count(strings.ToLower(string(action)))
 			switch action {
 			case admissionregistrationv1.Deny:
 				out.denials = append(out.denials, denial{d, p.name, b.name})
@@ -270,12 +279,7 @@ func act(a *admission.Attributes, p *validating, b *binding, decisions []decisio
 // evaluate evaluates one policy with one parameter.
 func (v *Validating) evaluate(ctx context.Context, p *validating, seen *view, param runtime.Object, out *verdict) ([]decision, error) {
 	p.compile(v.deps.Expressions)
-	broken := func(err error) []decision {
-		if p.ignore {
-			return nil
-		}
-		return []decision{{message: err.Error()}}
-	}
+	broken := func(err error) []decision { return []decision{{message: err.Error(), ignored: p.ignore}} }
 	if p.failure != nil {
 		return broken(p.failure), nil //nolint:nilerr // it is the decision
 	}
@@ -296,15 +300,16 @@ func (v *Validating) evaluate(ctx context.Context, p *validating, seen *view, pa
 	}
 	var decisions []decision
 	for i, program := range p.programs {
+		start := time.Now()
 		value, err, fatal := run.Eval(program)
 		switch {
 		case fatal != nil:
 			return broken(fatal), nil
-		case err != nil && p.ignore, err == nil && value == types.True:
+		case err == nil && value == types.True:
 		case err != nil:
-			decisions = append(decisions, decision{index: i, message: err.Error()})
+			decisions = append(decisions, decision{index: i, message: err.Error(), ignored: p.ignore, took: time.Since(start)})
 		default:
-			d := decision{index: i, reason: metav1.StatusReasonInvalid, message: p.message(run, i)}
+			d := decision{index: i, took: time.Since(start), reason: metav1.StatusReasonInvalid, message: p.message(run, i)}
 			if r := p.validations[i].Reason; r != nil {
 				d.reason = *r
 			}
@@ -339,11 +344,12 @@ func (p *validating) audit(ctx context.Context, in expression.Input, out *verdic
 	if len(p.audits) == 0 {
 		return nil
 	}
+	start := time.Now()
 	fail := func(err error) []decision {
 		if p.ignore {
 			return nil
 		}
-		return []decision{{message: err.Error(), failed: true}}
+		return []decision{{message: err.Error(), failed: true, took: time.Since(start)}}
 	}
 	run, err := p.scope.Begin(ctx, in, celconfig.RuntimeCELCostBudget)
 	if err != nil {
@@ -351,6 +357,7 @@ func (p *validating) audit(ctx context.Context, in expression.Input, out *verdic
 	}
 	var decisions []decision
 	for i, program := range p.audits {
+		start = time.Now()
 		v, err, fatal := run.Eval(program)
 		if fatal != nil {
 			return append(decisions, fail(fatal)...)
