@@ -43,14 +43,14 @@ var encrypted = []byte("k8s:enc:")
 
 var anything = schema.GroupResource{Group: "*", Resource: "*"}
 
-// of are the providers of a resource; one that no rule names is stored as it is.
-func (r rules) of(gr schema.GroupResource) []provider {
+// of are the providers of a resource, and whether a rule names it; one that none names is stored as it is.
+func (r rules) of(gr schema.GroupResource) ([]provider, bool) {
 	for _, key := range []schema.GroupResource{gr, {Group: gr.Group, Resource: "*"}, anything} {
 		if p := r[key]; p != nil {
-			return p
+			return p, true
 		}
 	}
-	return unencrypted
+	return unencrypted, false
 }
 
 var unencrypted = []provider{{box: plainBox{}}}

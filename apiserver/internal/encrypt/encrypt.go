@@ -63,6 +63,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Transformer, error)
 		_ = k.check(ctx) // it says so itself
 	}
 	t.now.Store(c)
+	t.cfg.Metrics.inForce(t.seen)
 	return t, nil
 }
 
@@ -81,11 +82,23 @@ var errNoProvider = errors.New("no matching prefix found")
 // FromStorage decrypts a value. It is stale where another key than the one that writes now has encrypted it.
 func (t *Transformer) FromStorage(ctx context.Context, key string, data []byte) (value []byte, stale bool, err error) {
 	var errs []error
-	for i, p := range t.now.Load().rules.of(t.cfg.ResourceOf(key)) {
+	start, gr := time.Now(), t.cfg.ResourceOf(key)
+	count := func(prefix string, err error) {
+		t.cfg.Metrics.transformed(transformation{gr, fromStorage, prefix}, start, err)
+	}
+	providers, named := t.now.Load().rules.of(gr)
+	for i, p := range providers {
 		if !bytes.HasPrefix(data, []byte(p.prefix)) {
 			continue
 		}
 		value, stale, err := p.open(ctx, key, data[len(p.prefix):])
+		switch {
+		case !named:
+		case p.prefix != "":
+			count(p.prefix, err)
+		case err == nil:
+			count("identity", nil)
+		}
 		if err == nil {
 			return value, stale || i > 0, nil
 		}
@@ -95,6 +108,9 @@ func (t *Transformer) FromStorage(ctx context.Context, key string, data []byte) 
 	}
 	if len(errs) == 0 {
 		errs = append(errs, errNoProvider)
+		if named {
+			count("unknown", errNoProvider)
+		}
 	}
 	err = errors.Join(errs...)
 	t.log.Error("a stored value cannot be decrypted", zap.String("key", key), zap.Error(err))
@@ -103,8 +119,13 @@ func (t *Transformer) FromStorage(ctx context.Context, key string, data []byte) 
 
 // ToStorage encrypts a value by the first provider of its resource.
 func (t *Transformer) ToStorage(_ context.Context, key string, data []byte) ([]byte, error) {
-	p := t.now.Load().rules.of(t.cfg.ResourceOf(key))[0]
+	start, gr := time.Now(), t.cfg.ResourceOf(key)
+	providers, named := t.now.Load().rules.of(gr)
+	p := providers[0]
 	sealed, err := p.seal(key, data)
+	if named {
+		t.cfg.Metrics.transformed(transformation{gr, toStorage, p.prefix}, start, err)
+	}
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("unable to transform key %q: %w", key, err))
 	}
@@ -177,6 +198,7 @@ func (t *Transformer) reload(ctx context.Context, looks *sync.WaitGroup) {
 		return
 	}
 	t.seen = sum
+	t.cfg.Metrics.inForce(sum)
 	old := t.now.Swap(next)
 	t.look(ctx, next, looks)
 	if old.stop != nil {

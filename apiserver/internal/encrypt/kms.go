@@ -206,8 +206,11 @@ func (k *kms) look(ctx context.Context) error {
 	if err := validateKeyID(s.KeyId); err != nil {
 		k.metrics.invalidKeyID(k.name, s.KeyId)
 		errs = append(errs, fmt.Errorf("got invalid KMSv2 KeyID hash %q: %w", hashOf(s.KeyId), err))
-	} else if err := k.rotate(ctx, s.KeyId); err != nil {
-		errs = append(errs, err)
+	} else {
+		k.metrics.toldKey(k.name, s.KeyId)
+		if err := k.rotate(ctx, s.KeyId); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if err := utilerrors.Reduce(utilerrors.NewAggregate(errs)); err != nil {
 		return fmt.Errorf("kmsv2 Provider %s is not healthy, error: %w", k.name, err)
@@ -225,8 +228,10 @@ func (k *kms) rotate(ctx context.Context, keyID string) error {
 		k.sealing.Store(&next)
 		return nil
 	}
-	seed := make([]byte, seedSize)
-	if _, err := rand.Read(seed); err != nil {
+	start, seed := time.Now(), make([]byte, seedSize)
+	_, err := rand.Read(seed)
+	k.metrics.generated(start, err)
+	if err != nil {
 		return err
 	}
 	box, err := newSeedBox(seed)
@@ -269,6 +274,7 @@ func (k *kms) seal(key string, plain []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.metrics.usedKey(toStorage, k.name, s.keyID)
 	e := envelope{source: s.source, data: data}
 	return e.marshal(), nil
 }
@@ -284,6 +290,7 @@ func (k *kms) openStored(ctx context.Context, key string, sealed []byte) (plain 
 	if err != nil {
 		return nil, false, fmt.Errorf("failed to decrypt DEK, error: %w", err)
 	}
+	k.metrics.usedKey(fromStorage, k.name, e.keyID)
 	plain, err = b.open(key, e.data)
 	return plain, s == nil || e.keyID != s.keyID || e.kind != s.kind, err
 }
@@ -294,6 +301,7 @@ func (k *kms) boxOf(ctx context.Context, s *source) (box, error) {
 	if b, ok := k.opened.Get(id); ok {
 		return b.(box), nil
 	}
+	k.metrics.misses.Inc()
 	if q := k.silent.Load(); q != nil && time.Now().Before(q.until) {
 		k.unread.Store(true)
 		return nil, q.err
