@@ -23,13 +23,15 @@ type Check struct {
 
 // Checks is the health of a process, safe for concurrent use.
 type Checks struct {
+	slis *slis
+
 	mu     sync.RWMutex // guards checks
 	checks []Check
 }
 
 // NewChecks returns the checks that every process has.
 func NewChecks() *Checks {
-	c := &Checks{}
+	c := &Checks{slis: newSLIs()}
 	c.Add(Check{Name: "ping", Probe: func(context.Context) error { return nil }, Live: true, Ready: true})
 	return c
 }
@@ -69,7 +71,7 @@ func live(c Check) bool  { return c.Live }
 func ready(c Check) bool { return c.Ready }
 
 // Register serves /healthz, /livez and /readyz with ?verbose, ?exclude=NAME
-// and a path per check, as upstream does.
+// and a path per check, and /metrics/slis, as upstream does.
 func (c *Checks) Register(mux interface {
 	Handle(pattern string, h http.Handler)
 },
@@ -79,6 +81,7 @@ func (c *Checks) Register(mux interface {
 		mux.Handle("/"+root, h)
 		mux.Handle("/"+root+"/", h)
 	}
+	mux.Handle("/metrics/slis", c.slis.handler())
 }
 
 func (c *Checks) handler(root string, keep func(Check) bool) http.Handler {
@@ -99,7 +102,9 @@ func (c *Checks) handler(root string, keep func(Check) bool) http.Handler {
 			unmatched = slices.DeleteFunc(unmatched, func(name string) bool { return name == check.Name })
 			return !slices.Contains(excluded, check.Name)
 		})
-		if one != "" && len(results) == 0 {
+		if one == "" {
+			c.slis.observe(root, results) // a check that is asked for alone is not counted, as upstream's is not
+		} else if len(results) == 0 {
 			http.NotFound(w, r)
 			return
 		}

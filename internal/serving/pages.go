@@ -138,7 +138,7 @@ func (p Pages) flagz() string {
 func (p Pages) statusz() string {
 	v := p.version()
 	up := time.Since(p.Start).Truncate(time.Second)
-	return fmt.Sprintf("\n%s statusz\n%sStarted: %s\nUp: %s\nGo version: %s\nBinary version: %s\nEmulation version: %s.%s\nPaths: /configz /debug/pprof /flagz /healthz /livez /metrics /readyz /statusz /version\n",
+	return fmt.Sprintf("\n%s statusz\n%sStarted: %s\nUp: %s\nGo version: %s\nBinary version: %s\nEmulation version: %s.%s\nPaths: /configz /debug/pprof /flagz /healthz /livez /metrics /metrics/slis /readyz /statusz /version\n",
 		p.Component, zWarning, p.Start.UTC().Format(time.UnixDate), fmt.Sprintf("%d hr %02d min %02d sec", int(up.Hours()), int(up.Minutes())%60, int(up.Seconds())%60),
 		v.GoVersion, v.GitVersion, v.EmulationMajor, v.EmulationMinor)
 }
