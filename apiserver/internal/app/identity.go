@@ -52,7 +52,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--client-ca-file: %w", err)
 		}
-		chain = append(chain, authn.Certificates{CA: ca})
+		chain = append(chain, authn.Certificates{CA: ca, Metrics: m})
 	}
 	getter := &lateGetter{id: id}
 	var tokens authn.Tokens
@@ -72,7 +72,7 @@ func (s *apiserver) identity(ctx context.Context) (*identity, error) {
 		tokens = append(tokens, &authn.BootstrapTokens{Getter: getter})
 	}
 	if c.Authentication != "" || c.OIDC.Set {
-		s.providers, err = oidc.New(ctx, oidc.Config{Path: c.Authentication, Flags: c.OIDC, OwnIssuers: sa.Issuers}, s.log.Named("oidc"))
+		s.providers, err = oidc.New(ctx, oidc.Config{Path: c.Authentication, Flags: c.OIDC, OwnIssuers: sa.Issuers, Metrics: oidc.NewMetrics(s.registry, leaseName(s.cfg.ExternalHostname))}, s.log.Named("oidc"))
 		if err != nil {
 			return nil, err
 		}

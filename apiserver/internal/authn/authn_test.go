@@ -230,13 +230,15 @@ func authority(t *testing.T, cn string, orgs ...string) (*CAFile, *x509.Certific
 func TestCertificatesAndFrontProxy(t *testing.T) {
 	ca, admin := authority(t, "admin", "system:masters")
 	proxyCA, proxy := authority(t, "front-proxy-client")
+	reg := prometheus.NewRegistry()
+	m := NewMetrics(reg)
 	chain := FailOnError{
 		Chain: Chain{
 			FrontProxy{
 				CA: proxyCA, AllowedNames: []string{"front-proxy-client"}, UsernameHeaders: []string{"X-Remote-User"},
 				GroupHeaders: []string{"X-Remote-Group"}, UIDHeaders: []string{"X-Remote-Uid"}, ExtraHeaderPrefixes: []string{"X-Remote-Extra-"},
 			},
-			Certificates{CA: ca},
+			Certificates{CA: ca, Metrics: m},
 			Bearer{Tokens: Tokens{}},
 		},
 		Anonymous: AnonymousAuthenticator{},
@@ -273,6 +275,14 @@ func TestCertificatesAndFrontProxy(t *testing.T) {
 	}
 	if _, ok, err = do(proxy); ok || err == nil {
 		t.Errorf("foreign certificate: %v, %v", ok, err)
+	}
+	// All three certificates that were not a proxy's have less than an hour left.
+	families, _ := reg.Gather()
+	for _, f := range families {
+		if h := f.GetMetric()[0].GetHistogram(); f.GetName() == "apiserver_client_certificate_expiration_seconds" &&
+			(h.GetSampleCount() != 3 || h.GetBucket()[1].GetCumulativeCount() != 0 || h.GetBucket()[2].GetCumulativeCount() != 3) {
+			t.Error(h)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ type Metrics struct {
 	emails, others          func() prometheus.Counter
 	success, failure, wrong func() outcome
 	tokens                  *tokenMetrics
+	expiry                  prometheus.Observer // of client certificates
 	cache                   *cacheMetrics
 }
 
@@ -50,7 +51,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "authentication_duration_seconds", Help: "[ALPHA] Authentication duration in seconds broken out by result.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 	}, []string{"result"})
-	reg.MustRegister(users, attempts, took)
+	const hour, day = 3600, 86400
+	expiry := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "apiserver", Subsystem: "client", Name: "certificate_expiration_seconds", Help: "[ALPHA] Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+		Buckets: []float64{0, hour / 2, hour, 2 * hour, 6 * hour, 12 * hour, day, 2 * day, 4 * day, 7 * day, 30 * day, 90 * day, 180 * day, 360 * day},
+	})
+	reg.MustRegister(users, attempts, took, expiry)
 	result := func(name string) func() outcome {
 		return sync.OnceValue(func() outcome { return outcome{attempts.WithLabelValues(name), took.WithLabelValues(name)} })
 	}
@@ -59,7 +65,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		users: map[string]func() prometheus.Counter{}, emails: user("email_id"), others: user("other"), success: result("success"), failure: result("failure"), wrong: result("error"),
-		tokens: newTokenMetrics(reg), cache: newCacheMetrics(reg),
+		tokens: newTokenMetrics(reg), expiry: expiry, cache: newCacheMetrics(reg),
 	}
 	for _, name := range []string{"admin", "client", "kube_proxy", "kubelet", "system:serviceaccount:kube-system:default"} {
 		m.users[name] = user(name)

@@ -76,7 +76,10 @@ func (f *CAFile) PEM() []byte {
 }
 
 // Certificates recognizes client certificates: the common name is the user, organizations are its groups.
-type Certificates struct{ CA *CAFile }
+type Certificates struct {
+	CA      *CAFile
+	Metrics *Metrics
+}
 
 // Authenticate implements Authenticator.
 func (c Certificates) Authenticate(req *http.Request) (*Identity, bool, error) {
@@ -84,6 +87,7 @@ func (c Certificates) Authenticate(req *http.Request) (*Identity, bool, error) {
 		return nil, false, nil
 	}
 	leaf := req.TLS.PeerCertificates[0]
+	c.Metrics.expiry.Observe(time.Until(leaf.NotAfter).Seconds()) // before it is verified, so that those that have expired are seen
 	if err := verify(c.CA.Pool(), req.TLS.PeerCertificates); err != nil {
 		return nil, false, fmt.Errorf("verifying certificate %s failed: %w", certificateName(leaf), err)
 	}

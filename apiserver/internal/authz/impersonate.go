@@ -311,10 +311,10 @@ func newImpersonationMetrics(reg prometheus.Registerer) *impersonationMetrics {
 		return v
 	}
 	return &impersonationMetrics{
-		attempts:    counter("attempts_total", "Total number of impersonation attempts split by mode and decision."),
-		attemptTime: histogram("attempts_duration_seconds", "Latency of impersonation attempts in seconds split by mode and decision."),
-		checks:      counter("authorization_attempts_total", "Total number of authorization checks made by the impersonation handler split by mode and decision."),
-		checkTime:   histogram("authorization_attempts_duration_seconds", "Latency of authorization checks made by the impersonation handler in seconds split by mode and decision."),
+		attempts:    counter("attempts_total", "[ALPHA] Total number of impersonation attempts split by mode and decision."),
+		attemptTime: histogram("attempts_duration_seconds", "[ALPHA] Latency of impersonation attempts in seconds split by mode and decision."),
+		checks:      counter("authorization_attempts_total", "[ALPHA] Total number of authorization checks made by the impersonation handler split by mode and decision."),
+		checkTime:   histogram("authorization_attempts_duration_seconds", "[ALPHA] Latency of authorization checks made by the impersonation handler in seconds split by mode and decision."),
 	}
 }
 

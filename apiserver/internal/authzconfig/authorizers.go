@@ -67,6 +67,7 @@ func New(f Flags, b BuiltIn, reg prometheus.Registerer, identity string, log *za
 	if err := a.load(data); err != nil {
 		return nil, fmt.Errorf("--authorization-config %s: %w", f.Path, err)
 	}
+	a.metrics.inForce(data)
 	return a, nil
 }
 
@@ -201,7 +202,7 @@ func (a *Authorizers) reload() {
 		}
 		err = a.load(data)
 	}
-	a.metrics.reloaded(err)
+	a.metrics.reloaded(data, err)
 	if err != nil {
 		a.log.Error("the authorization configuration cannot be used: the last one still is", zap.String("path", a.flags.Path), zap.Error(err))
 		return

@@ -1,6 +1,8 @@
 package authzconfig
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -95,6 +97,10 @@ func TestFile(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(a.metrics.reloads.WithLabelValues("failure", a.metrics.identity)); n != 1 {
 		t.Errorf("%v failures are counted", n)
+	}
+	used := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(head+"- {type: AlwaysAllow, name: alwaysallow}\n- {type: RBAC, name: rbac}\n")))
+	if n := testutil.ToFloat64(a.metrics.config.WithLabelValues(a.metrics.identity, used)); n != 1 || testutil.CollectAndCount(a.metrics.config) != 1 {
+		t.Errorf("the file in force is not told: %v", n)
 	}
 }
 

@@ -19,6 +19,7 @@ type metrics struct {
 	decisions *prometheus.CounterVec
 	reloads   *prometheus.CounterVec
 	last      *prometheus.GaugeVec
+	config    *prometheus.GaugeVec
 	identity  string
 }
 
@@ -31,21 +32,33 @@ func newMetrics(reg prometheus.Registerer, identity string) *metrics {
 		}, []string{"type", "name", "decision"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reloads_total",
-			Help: "[ALPHA] Total number of automatic reloads of authorization configuration split by status and apiserver identity.",
+			Help: "[BETA] Total number of automatic reloads of authorization configuration split by status and apiserver identity.",
 		}, []string{"status", "apiserver_id_hash"}),
 		last: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Subsystem: "apiserver_authorization_config_controller", Name: "automatic_reload_last_timestamp_seconds",
-			Help: "[ALPHA] Timestamp of the last automatic reload of authorization configuration split by status and apiserver identity.",
+			Help: "[BETA] Timestamp of the last automatic reload of authorization configuration split by status and apiserver identity.",
 		}, []string{"status", "apiserver_id_hash"}),
+		config: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Subsystem: "apiserver_authorization_config_controller", Name: "last_config_info",
+			Help: "[ALPHA] Information about the last applied authorization configuration with hash as label, split by apiserver identity.",
+		}, []string{"apiserver_id_hash", "hash"}),
 	}
-	reg.MustRegister(m.decisions, m.reloads, m.last)
+	reg.MustRegister(m.decisions, m.reloads, m.last, m.config)
 	return m
 }
 
-func (m *metrics) reloaded(err error) {
+// inForce notes the file that is used.
+func (m *metrics) inForce(data []byte) {
+	m.config.Reset()
+	m.config.WithLabelValues(m.identity, fmt.Sprintf("sha256:%x", sha256.Sum256(data))).Set(1)
+}
+
+func (m *metrics) reloaded(data []byte, err error) {
 	status := "success"
 	if err != nil {
 		status = "failure"
+	} else {
+		m.inForce(data)
 	}
 	m.reloads.WithLabelValues(status, m.identity).Inc()
 	m.last.WithLabelValues(status, m.identity).SetToCurrentTime()

@@ -25,6 +25,7 @@ type Config struct {
 	Flags Flags
 	// OwnIssuers are those of the server's own tokens, which no provider may have.
 	OwnIssuers []string
+	Metrics    *Metrics
 }
 
 // Providers recognizes the tokens of all providers, and who may come without a token.
@@ -38,6 +39,7 @@ type Providers struct {
 // current is one state of the configuration.
 type current struct {
 	tokens    authn.Tokens
+	issuers   []string
 	anonymous *apiserverv1.AnonymousAuthConfig
 	cancel    context.CancelFunc
 }
@@ -64,6 +66,7 @@ func New(ctx context.Context, cfg Config, log *zap.Logger) (*Providers, error) {
 	if err := p.load(ctx, data); err != nil {
 		return nil, fmt.Errorf("--authentication-config %s: %w", cfg.Path, err)
 	}
+	cfg.Metrics.inForce(data)
 	return p, nil
 }
 
@@ -89,18 +92,30 @@ func (p *Providers) use(ctx context.Context, c *apiserverv1.AuthenticationConfig
 	ctx, cancel := context.WithCancel(ctx)
 	next := &current{anonymous: c.Anonymous, cancel: cancel}
 	for i := range c.JWT {
-		provider, err := newProvider(ctx, &c.JWT[i], mappers[i], algs, p.log)
+		provider, err := newProvider(ctx, &c.JWT[i], mappers[i], algs, p.cfg.Metrics, p.log)
 		if err != nil {
 			cancel()
 			return err
 		}
-		next.tokens = append(next.tokens, provider)
+		next.tokens, next.issuers = append(next.tokens, provider), append(next.issuers, c.JWT[i].Issuer.URL)
 	}
 	if old := p.now.Swap(next); old != nil {
 		// Requests that are with it may end.
-		time.AfterFunc(httpTimeout, old.cancel)
+		time.AfterFunc(httpTimeout, func() {
+			old.cancel()
+			p.forget(old)
+		})
 	}
 	return nil
+}
+
+// forget ends the metrics of issuers that are no more.
+func (p *Providers) forget(old *current) {
+	for _, issuer := range old.issuers {
+		if !slices.Contains(p.now.Load().issuers, issuer) {
+			p.cfg.Metrics.forget(issuer)
+		}
+	}
 }
 
 // Run looks at the file now and then until ctx ends, and takes over what changed; what is wrong is not.
@@ -130,6 +145,7 @@ func (p *Providers) reload(ctx context.Context) {
 		}
 		err = p.load(ctx, data)
 	}
+	p.cfg.Metrics.reloaded(data, err)
 	if err != nil {
 		p.log.Error("the authentication configuration cannot be used: the last one still is", zap.String("path", p.cfg.Path), zap.Error(err))
 		return

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/sets"
 )
@@ -116,7 +117,7 @@ func TestClaims(t *testing.T) {
   uid: {claim: sub}
 claimValidationRules:
 - {claim: hd, requiredValue: example.com}`, "")
-	p, err := New(t.Context(), Config{Path: path}, zap.NewNop())
+	p, err := New(t.Context(), Config{Metrics: NewMetrics(prometheus.NewRegistry(), "me"), Path: path}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ claimValidationRules:
 userValidationRules:
 - {expression: "!user.username.startsWith('system:')", message: reserved}
 - {expression: "user.groups.all(g, g != 'k8s-root')"}`, "")
-	p, err := New(t.Context(), Config{Path: path}, zap.NewNop())
+	p, err := New(t.Context(), Config{Metrics: NewMetrics(prometheus.NewRegistry(), "me"), Path: path}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestReloadAndAnonymous(t *testing.T) {
 	i := newIssuer(t)
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	i.file(t, path, `claimMappings: {username: {claim: sub, prefix: "a:"}}`, "anonymous: {enabled: true, conditions: [{path: /livez}]}\n")
-	p, err := New(t.Context(), Config{Path: path}, zap.NewNop())
+	p, err := New(t.Context(), Config{Metrics: NewMetrics(prometheus.NewRegistry(), "me"), Path: path}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +262,7 @@ func TestFlags(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p, err := New(ctx, Config{Flags: f}, zap.NewNop())
+	p, err := New(ctx, Config{Metrics: NewMetrics(prometheus.NewRegistry(), "me"), Flags: f}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

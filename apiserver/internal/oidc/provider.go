@@ -39,6 +39,8 @@ type provider struct {
 	// lifetime is the context in which keys are fetched.
 	lifetime context.Context //nolint:containedctx // go-oidc fetches keys in the context that a provider was made in
 	verifier atomic.Pointer[oidc.IDTokenVerifier]
+	metrics  *Metrics
+	keys     *keyFetches
 
 	mu sync.Mutex // guards others
 	// others are the verifiers of issuers of distributed claims.
@@ -55,8 +57,8 @@ const (
 )
 
 // newProvider makes a provider that is not ready before its keys are known, which is tried until ctx ends.
-func newProvider(ctx context.Context, cfg *apiserverv1.JWTAuthenticator, mapper authenticationcel.CELMapper, algs []string, log *zap.Logger) (*provider, error) {
-	p := &provider{cfg: cfg, mapper: mapper, log: log, others: map[string]*oidc.IDTokenVerifier{}}
+func newProvider(ctx context.Context, cfg *apiserverv1.JWTAuthenticator, mapper authenticationcel.CELMapper, algs []string, m *Metrics, log *zap.Logger) (*provider, error) {
+	p := &provider{cfg: cfg, mapper: mapper, metrics: m, log: log, others: map[string]*oidc.IDTokenVerifier{}}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca := cfg.Issuer.CertificateAuthority; ca != "" {
 		var err error
@@ -72,7 +74,8 @@ func newProvider(ctx context.Context, cfg *apiserverv1.JWTAuthenticator, mapper 
 		}
 		transport = elsewhere{transport, strings.TrimSuffix(cfg.Issuer.URL, "/") + "/.well-known/openid-configuration", to}
 	}
-	p.client = &http.Client{Transport: bounded{transport}, Timeout: httpTimeout}
+	p.keys = &keyFetches{next: bounded{transport}, lifetime: ctx, issuer: cfg.Issuer.URL, metrics: m}
+	p.client = &http.Client{Transport: p.keys, Timeout: httpTimeout}
 	p.lifetime = oidc.ClientContext(ctx, p.client)
 	// With several audiences they are compared here: the library knows one.
 	p.verify = oidc.Config{SupportedSigningAlgs: algs, SkipClientIDCheck: true}
@@ -85,6 +88,12 @@ func (p *provider) prepare(ctx context.Context) {
 	for {
 		found, err := oidc.NewProvider(p.lifetime, p.cfg.Issuer.URL)
 		if err == nil {
+			var document struct {
+				Keys string `json:"jwks_uri"`
+			}
+			if found.Claims(&document) == nil {
+				p.keys.address.Store(&document.Keys)
+			}
 			p.verifier.Store(found.Verifier(&p.verify))
 			p.log.Info("tokens of the OpenID Connect provider are accepted", zap.String("issuer", p.cfg.Issuer.URL))
 			return
@@ -170,22 +179,29 @@ func (p *provider) AuthenticateToken(ctx context.Context, token string) (*authn.
 	if issuerOf(token) != p.cfg.Issuer.URL {
 		return nil, false, nil
 	}
+	start := time.Now()
+	id, err := p.authenticate(ctx, token)
+	p.metrics.authenticated(p.cfg.Issuer.URL, start, err)
+	return id, err == nil, err
+}
+
+func (p *provider) authenticate(ctx context.Context, token string) (*authn.Identity, error) {
 	v := p.verifier.Load()
 	if v == nil {
-		return nil, false, errors.New("oidc: authenticator not initialized")
+		return nil, errors.New("oidc: authenticator not initialized")
 	}
 	c, err := p.verified(ctx, v, token)
 	if err != nil {
-		return nil, false, fmt.Errorf("oidc: verify token: %w", err)
+		return nil, fmt.Errorf("oidc: verify token: %w", err)
 	}
 	if err := p.expand(ctx, c); err != nil {
-		return nil, false, fmt.Errorf("oidc: could not expand distributed claims: %w", err)
+		return nil, fmt.Errorf("oidc: could not expand distributed claims: %w", err)
 	}
 	id, err := p.identity(ctx, c)
 	if err != nil {
-		return nil, false, fmt.Errorf("oidc: %w", err)
+		return nil, fmt.Errorf("oidc: %w", err)
 	}
-	return id, true, nil
+	return id, nil
 }
 
 func (p *provider) verified(ctx context.Context, v *oidc.IDTokenVerifier, token string) (claims, error) {
