@@ -23,7 +23,7 @@ const (
 // Metrics are upstream's of etcd. What one stream or one request does for all resources has empty labels.
 type Metrics struct {
 	resourceOf       func(key string) schema.GroupResource
-	took             *prometheus.HistogramVec
+	took, lists      *prometheus.HistogramVec
 	requests, errors *prometheus.CounterVec
 	events           *prometheus.CounterVec
 	bookmarks        prometheus.Counter
@@ -37,6 +37,7 @@ type Metrics struct {
 type series struct {
 	operations map[operation]func() requestSeries // read only
 	events     func() prometheus.Counter
+	lists      func() prometheus.Observer
 }
 
 type requestSeries struct {
@@ -57,12 +58,17 @@ func NewMetrics(reg prometheus.Registerer, resourceOf func(key string) schema.Gr
 	leases := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "etcd_lease_object_counts", Help: "[ALPHA] Number of objects attached to a single etcd lease.", Buckets: []float64{10, 50, 100, 500, 1000, 2500, 5000},
 	})
+	buckets := []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}
 	m := &Metrics{
 		resourceOf: resourceOf,
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "etcd_request_duration_seconds", Help: "[ALPHA] Etcd request latency in seconds for each operation and object type.",
-			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
+			Buckets: buckets,
 		}, labels),
+		lists: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "apiserver_storage_list_duration_seconds", Buckets: buckets,
+			Help: "[ALPHA] Latency of the storage layer GetList call in seconds, including object decode, split by whether etcd RangeStream was used.",
+		}, []string{"streamed", "group", "resource"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "etcd_requests_total", Help: "[ALPHA] Etcd request counts for each operation and object type.",
 		}, labels),
@@ -74,7 +80,7 @@ func NewMetrics(reg prometheus.Registerer, resourceOf func(key string) schema.Gr
 		}, labels[1:]),
 		bookmarks: bookmarks.WithLabelValues("", ""), leases: leases, of: map[schema.GroupResource]*series{},
 	}
-	reg.MustRegister(m.took, m.requests, m.errors, m.events, bookmarks, leases)
+	reg.MustRegister(m.took, m.lists, m.requests, m.errors, m.events, bookmarks, leases)
 	return m
 }
 
@@ -96,6 +102,7 @@ func (m *Metrics) series(gr schema.GroupResource) *series {
 	s = &series{
 		operations: map[operation]func() requestSeries{},
 		events:     sync.OnceValue(func() prometheus.Counter { return m.events.WithLabelValues(gr.Group, gr.Resource) }),
+		lists:      sync.OnceValue(func() prometheus.Observer { return m.lists.WithLabelValues("false", gr.Group, gr.Resource) }),
 	}
 	for _, op := range []operation{opGet, opList, opCreate, opUpdate, opDelete, opRevision} {
 		s.operations[op] = sync.OnceValue(func() requestSeries {
@@ -125,3 +132,8 @@ func (m *Metrics) requested(op operation, key string, start time.Time, err error
 }
 
 func (m *Metrics) received(key string) { m.series(m.resourceOf(key)).events().Inc() }
+
+// listed counts a page that was read and transformed, or could not be.
+func (m *Metrics) listed(key string, start time.Time) {
+	m.series(m.resourceOf(key)).lists().Observe(time.Since(start).Seconds())
+}

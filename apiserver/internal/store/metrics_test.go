@@ -98,6 +98,9 @@ etcd_lease_object_counts_count 1
 	if n, err := testutil.GatherAndCount(reg, "etcd_request_duration_seconds"); n != 7 || err != nil {
 		t.Error(n, err)
 	}
+	if n, err := testutil.GatherAndCount(reg, "apiserver_storage_list_duration_seconds"); n != 1 || err != nil {
+		t.Error(n, err)
+	}
 }
 
 func TestMetricsAreBounded(t *testing.T) {

@@ -271,6 +271,7 @@ func (s *Store) List(ctx context.Context, prefix, start string, limit, rev int64
 		opts = append(opts, clientv3.WithRev(rev))
 	}
 	asked := time.Now()
+	defer s.metrics.listed(s.prefix+prefix, asked)
 	resp, err := s.client.Get(ctx, s.prefix+start, opts...)
 	s.metrics.requested(opList, s.prefix+prefix, asked, err)
 	if err != nil {
