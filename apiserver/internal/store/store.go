@@ -332,7 +332,12 @@ func (s *Store) Stream(ctx context.Context, after int64, apply func(events []Eve
 		if resp.IsProgressNotify() {
 			s.metrics.bookmarks.Inc()
 		}
-		apply(s.decode(ctx, resp.Events), resp.Header.Revision)
+		rev := resp.Header.Revision
+		if n := len(resp.Events); n > 0 {
+			// While etcd catches up, the header tells of changes that are in later answers.
+			rev = resp.Events[n-1].Kv.ModRevision
+		}
+		apply(s.decode(ctx, resp.Events), rev)
 	}
 	return ctx.Err()
 }
