@@ -69,6 +69,7 @@ func (c *Chain) Wrap(next http.Handler) http.Handler {
 	h = c.Metrics.count(h)
 	h = c.Drain.track(h, func(r *http.Request) bool { return longRunning(rest.InfoFrom(r.Context()), r) })
 	h = c.slow(h)
+	h = c.bodies(h)
 	h = info(h)
 	h = auditID(h)
 	h = c.Drain.wrap(h)
@@ -158,6 +159,18 @@ func (c *Chain) unknown(r *http.Request, answer *apierrors.StatusError) {
 	e, _ := c.event(r.WithContext(rest.WithUser(r.Context(), nil)))
 	e.Status(&answer.ErrStatus)
 	e.Stage(auditv1.StageResponseStarted)
+}
+
+// bodies bounds how long a client may take to send a body, --request-timeout, whoever it is and whether the body is read or thrown away. What runs long may
+// have one that does too.
+func (c *Chain) bodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 && !longRunning(rest.InfoFrom(r.Context()), r) {
+			// What cannot be given a deadline has no client.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(c.RequestTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func info(next http.Handler) http.Handler {
