@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// maxDepth bounds how deep messages may nest; the deepest built-in type uses less than 30 levels.
-const maxDepth = 1000
+// maxDepth bounds how deep messages may nest, as deep as readers of JSON go: what came as JSON and was stored can be read.
+const maxDepth = 10_000
 
 // maxFieldNumber bounds the dense table of field numbers; the API's largest is below it.
 const maxFieldNumber = 4096
@@ -23,6 +23,8 @@ const maxFieldNumber = 4096
 // Program transcodes the protobuf bytes of one Go type to JSON. It is immutable once compiled.
 type Program struct {
 	root *message
+	// nests is whether its messages may be within one of their own type.
+	nests bool
 }
 
 // op says how one value is rendered.
@@ -129,7 +131,7 @@ func Compile(t reflect.Type, embedded ...Embedded) (*Program, error) {
 		}
 		m.typeMeta = fmt.Appendf(nil, `"kind":%q,"apiVersion":%q`, e.Kind, e.APIVersion)
 	}
-	return &Program{root: root}, nil
+	return &Program{root: root, nests: root.nests(map[*message]bool{}, map[*message]bool{})}, nil
 }
 
 type compiler struct {
