@@ -152,6 +152,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile the transcoder of metadata: %w", err)
 	}
+	boundCopies(cfg.MaxBody)
 	return &API{cfg: cfg, deps: deps, partial: partial, metrics: newMetrics(), resources: map[schema.GroupVersionResource]*Resource{}}, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"reflect"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -28,6 +30,9 @@ const defaultTokenSeconds = 60 * 60
 // readBody reads a request's body up to the limit.
 func (a *API) readBody(r *http.Request) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, a.cfg.MaxBody+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, apierrors.NewTimeoutError("the body of the request did not come within the allotted time", 0)
+	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest("read the body of the request: " + err.Error())
 	}
@@ -82,17 +87,20 @@ func (a *API) readObject(q *request, want schema.GroupVersionKind, data []byte) 
 		if q.res != nil && q.res.codec != nil && want == q.res.GroupVersionKind {
 			return nil, unsupportedMedia(mediaJSON, mediaYAML)
 		}
-		return a.decodeProto(want, data)
+		return a.decodeProto(q, want, data)
 	}
 	if media == mediaYAML {
-		if data, err = yamlToJSON(data, check); err != nil {
+		if data, err = a.yamlToJSON(data, check); err != nil {
 			return nil, err
 		}
 	}
 	return a.decodeJSON(q, want, data, check)
 }
 
-func yamlToJSON(data []byte, check validation) ([]byte, error) {
+func (a *API) yamlToJSON(data []byte, check validation) ([]byte, error) {
+	if err := a.boundAliases(data); err != nil {
+		return nil, err
+	}
 	convert := yaml.YAMLToJSON
 	if check == metav1.FieldValidationStrict {
 		convert = yaml.YAMLToJSONStrict
@@ -104,7 +112,7 @@ func yamlToJSON(data []byte, check validation) ([]byte, error) {
 	return out, nil
 }
 
-func (a *API) decodeProto(want schema.GroupVersionKind, data []byte) (runtime.Object, error) {
+func (a *API) decodeProto(q *request, want schema.GroupVersionKind, data []byte) (runtime.Object, error) {
 	apiVersion, kind, raw, _, err := wire.SplitEnvelope(data)
 	if err != nil {
 		inner := err
@@ -123,6 +131,11 @@ func (a *API) decodeProto(want schema.GroupVersionKind, data []byte) (runtime.Ob
 	p, ok := obj.(protoObject)
 	if !ok {
 		return nil, unsupportedMedia(mediaJSON, mediaYAML)
+	}
+	if q.res != nil && q.res.program != nil && want == q.res.GroupVersionKind {
+		if err := q.res.program.Check(raw); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
 	}
 	if err := p.Unmarshal(raw); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -166,6 +179,9 @@ func (a *API) parseJSON(q *request, want schema.GroupVersionKind, data []byte, s
 	s := json.NewSerializerWithOptions(json.DefaultMetaFactory, a.deps.Scheme, a.deps.Scheme, json.SerializerOptions{Strict: strict})
 	into, err := a.deps.Scheme.New(want)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkQuantities(data, reflect.TypeOf(into)); err != nil {
 		return nil, nil, err
 	}
 	obj, gvk, err := s.Decode(data, &want, into)

@@ -71,7 +71,7 @@ func (a *API) decodeDeleteOptions(q *request, body []byte, o *metav1.DeleteOptio
 		}
 		return nil
 	case mediaYAML:
-		if body, err = yamlToJSON(body, metav1.FieldValidationIgnore); err != nil {
+		if body, err = a.yamlToJSON(body, metav1.FieldValidationIgnore); err != nil {
 			return err
 		}
 	}

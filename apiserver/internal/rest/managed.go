@@ -3,6 +3,7 @@ package rest
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -67,6 +68,9 @@ func (a *API) track(q *request, sub string, live runtime.Object, obj *runtime.Ob
 	if err != nil {
 		return err
 	}
+	if err := boundItems(*obj); err != nil {
+		return err
+	}
 	if live == nil {
 		if live, err = a.empty(q.res); err != nil {
 			return err
@@ -97,6 +101,9 @@ func (a *API) applyScale(q *request, body []byte) (func(was *autoscalingv1.Scale
 	return func(was *autoscalingv1.Scale, of metav1.Object) (*autoscalingv1.Scale, error) {
 		patch, err := appliedPatch(body)
 		if err != nil {
+			return nil, err
+		}
+		if err := tooMany(mostItems(reflect.ValueOf(patch.Object))); err != nil {
 			return nil, err
 		}
 		handler := managedfields.NewScaleHandler(of.GetManagedFields(), version, paths)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"flagship/apiserver/internal/audit"
+	"flagship/apiserver/internal/wire"
 )
 
 // maxPatchOperations bounds a JSON patch, as upstream does.
@@ -53,6 +55,9 @@ func (a *API) patchBody(q *request) (types.PatchType, []byte, error) {
 	}
 	shown := body
 	if sort == types.ApplyYAMLPatchType {
+		if err := a.boundAliases(body); err != nil {
+			return "", nil, err
+		}
 		if shown, err = yaml.YAMLToJSON(body); err != nil {
 			return "", nil, apierrors.NewBadRequest("error encoding patch: " + err.Error())
 		}
@@ -161,6 +166,9 @@ func (q *request) strategicPatch(old runtime.Object, body []byte, into runtime.O
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())
 	}
+	if err := boundLists(patch); err != nil {
+		return err
+	}
 	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(old)
 	if err != nil {
 		return err
@@ -168,6 +176,9 @@ func (q *request) strategicPatch(old runtime.Object, body []byte, into runtime.O
 	after, err := mergeStrategic(before, patch, old)
 	if err != nil {
 		return strategicError(err)
+	}
+	if hasCostly(reflect.TypeOf(into), after) {
+		return unprocessable(fmt.Sprintf("%+v", patch), wire.ErrCostly)
 	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(after, into, check != metav1.FieldValidationIgnore)
 	if unknown, ok := runtime.AsStrictDecodingError(err); ok {
@@ -212,7 +223,7 @@ func (q *request) refuse(check validation, value string, strange []error) error 
 
 // unprocessable answers a patch whose outcome is not an object of the kind.
 func unprocessable(value string, err error) error {
-	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
+	return invalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), value, err.Error())})
 }
 
 // named checks that an object is the one at the URL.
@@ -269,7 +280,7 @@ func mergePatch(old, body []byte, check validation) ([]byte, []error, error) {
 			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
 	}
-	out, err := jsonpatch.MergePatch(old, body)
+	out, err := merged(old, body)
 	if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
@@ -319,6 +330,9 @@ func (a *API) apply(w http.ResponseWriter, q *request, sub string, body []byte) 
 		// The patch is read each time: the manager changes it.
 		patch, err := appliedPatch(body)
 		if err != nil {
+			return nil, err
+		}
+		if err := a.boundApplied(q.res, patch.Object); err != nil {
 			return nil, err
 		}
 		live := old

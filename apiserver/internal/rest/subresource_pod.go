@@ -65,7 +65,7 @@ func (a *API) scaleChange(q *request) (func(was *autoscalingv1.Scale, of metav1.
 		case types.JSONPatchType:
 			merge = jsonPatch
 		case types.ApplyYAMLPatchType:
-			if patch, err = yamlToJSON(body, metav1.FieldValidationWarn); err != nil {
+			if patch, err = a.yamlToJSON(body, metav1.FieldValidationWarn); err != nil {
 				return nil, err
 			}
 		}

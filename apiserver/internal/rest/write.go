@@ -244,12 +244,16 @@ func invalidObject(k *resource.Kind, name string, errs field.ErrorList) error {
 	// What two checks found is said once.
 	said := sets.Set[string]{}
 	errs = slices.DeleteFunc(errs, func(e *field.Error) bool {
+		// What is not going to be said need not be worded.
+		if len(said) > maxErrors {
+			return false
+		}
 		text := e.Error()
 		twice := said.Has(text)
 		said.Insert(text)
 		return twice
 	})
-	return apierrors.NewInvalid(gk, name, errs)
+	return invalid(gk, name, errs)
 }
 
 // ttl is how long objects of a kind live, 0 for ever.
