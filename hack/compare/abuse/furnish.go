@@ -99,8 +99,8 @@ func many(n int, r request) func(context.Context, *target) (answers, error) {
 }
 
 // lazily sends a request that is large, and so made no earlier.
-func lazily(n int, make func() request) func(context.Context, *target) (answers, error) {
-	return func(ctx context.Context, t *target) (answers, error) { return many(n, make())(ctx, t) }
+func lazily(n int, build func() request) func(context.Context, *target) (answers, error) {
+	return func(ctx context.Context, t *target) (answers, error) { return many(n, build())(ctx, t) }
 }
 
 // parallel runs n of something at once and adds up what they answer.
