@@ -161,13 +161,24 @@ func (c *Chain) unknown(r *http.Request, answer *apierrors.StatusError) {
 	e.Stage(auditv1.StageResponseStarted)
 }
 
-// bodies bounds how long a client may take to send a body, --request-timeout, whoever it is and whether the body is read or thrown away. What runs long may
-// have one that does too.
+// afterwards is how long a client may go on reading an answer that was made at the last moment.
+const afterwards = 5 * time.Second
+
+// bodies bounds how long a client may take to send a body, --request-timeout, whoever it is and whether the body is read or thrown away, and how long it may
+// take to read the answer: one that does neither would keep its place among the requests that are served. What runs long does both as long as it likes.
 func (c *Chain) bodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 && !longRunning(rest.InfoFrom(r.Context()), r) {
-			// What cannot be given a deadline has no client.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(c.RequestTimeout))
+		client, now := http.NewResponseController(w), time.Now()
+		// What cannot be given a deadline has no client.
+		switch long := longRunning(rest.InfoFrom(r.Context()), r); {
+		case !long:
+			if r.ContentLength != 0 {
+				_ = client.SetReadDeadline(now.Add(c.RequestTimeout))
+			}
+			_ = client.SetWriteDeadline(now.Add(c.RequestTimeout + afterwards))
+		case r.ProtoMajor == 1:
+			// The connection has it from the request before.
+			_ = client.SetWriteDeadline(time.Time{})
 		}
 		next.ServeHTTP(w, r)
 	})
