@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,9 @@ func statusOf(err error) *metav1.Status {
 		return &metav1.Status{
 			Status: metav1.StatusFailure, Code: 499, Reason: "ClientClosedRequest", Message: "the client closed the request",
 		}
+	case strings.Contains(err.Error(), "etcdserver: request is too large"): // by etcd's own limit, whichever way it is reached
+		s := apierrors.NewRequestEntityTooLargeError("the object is larger than etcd takes").Status()
+		return &s
 	}
 	return &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonUnknown, Message: err.Error(),

@@ -299,7 +299,8 @@ func strategicError(err error) error {
 	if errors.Is(err, mergepatch.ErrNoListOfLists) || errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys) {
 		return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	}
-	return err
+	// What else it says is of the patch too, such as a directive of the wrong type.
+	return apierrors.NewBadRequest(err.Error())
 }
 
 // appliedPatch reads what is to be applied.
