@@ -21,7 +21,7 @@ TOOLS      := bin/tools
 PROCS      ?= 4
 export TZ := UTC
 
-.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench clients conformance diff upstream mixed swap swap-in swap-all swap-page gen check tools linter fresh $(COMPONENTS) ctl
+.PHONY: help up down build images deps testdeps test unit e2e machine race registry lint fuzz bench abuse clients conformance diff upstream mixed swap swap-in swap-all swap-page gen check tools linter fresh $(COMPONENTS) ctl
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,11 @@ diff: kube-apiserver ## the same requests to upstream's kube-apiserver and ours,
 	@hack/step.sh "build openapi" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/openapi ./openapi
 	@[ -n "$(KIND)" ] || $(TOOLS)/openapi -upstream $(BIN)/upstream -ours $(BIN)
 	@$(TOOLS)/diff -upstream $(BIN)/upstream -ours $(BIN) -golden "$$(go list -C apiserver -m -f '{{.Dir}}' k8s.io/api)/testdata/HEAD" -seed "$(or $(SEED),0)" $(if $(KIND),-kind $(KIND),-report docs/diff.md)
+
+abuse: kube-apiserver ## attacks on our kube-apiserver: what it answers, and what it costs; BOTH=1 has upstream's answers beside: ONLY=patch
+	@hack/upstream.sh kube-apiserver etcd
+	@hack/step.sh "build abuse" env -C hack/compare GOWORK=off go build -o ../../$(TOOLS)/abuse ./abuse
+	@$(TOOLS)/abuse -upstream $(BIN)/upstream -ours $(BIN) -only "$(ONLY)" $(if $(BOTH),-both) $(if $(ONLY),,-report docs/abuse.md)
 
 clients: kube-apiserver ctl ## controller-runtime's tests and sessions of kubectl, Helm, cert-manager and prometheus-operator with upstream's kube-apiserver and ours: ONLY=helm
 	@hack/upstream.sh kube-apiserver etcd kubectl

@@ -34,7 +34,7 @@ func statusOf(err error) *metav1.Status {
 		return &metav1.Status{
 			Status: metav1.StatusFailure, Code: 499, Reason: "ClientClosedRequest", Message: "the client closed the request",
 		}
-	case strings.Contains(err.Error(), "etcdserver: request is too large"): // by etcd's own limit, whichever way it is reached
+	case strings.Contains(err.Error(), "etcdserver: request is too large"), strings.Contains(err.Error(), "trying to send message larger than max"): // by etcd's limits, its server's and its client's
 		s := apierrors.NewRequestEntityTooLargeError("the object is larger than etcd takes").Status()
 		return &s
 	}
