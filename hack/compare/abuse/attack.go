@@ -45,7 +45,7 @@ func (a attack) id() string { return a.group + ": " + a.name }
 
 // attacks are all, in the order that they are run in.
 func attacks() []attack {
-	return slices.Concat(bodies(), formats(), patches(), selectors(), paths(), colliding(), extensions(), credentials(), connections(), frames(), watches())
+	return slices.Concat(bodies(), formats(), patches(), selectors(), paths(), extensions(), colliding(), credentials(), connections(), frames(), watches())
 }
 
 // answers counts what was answered.

@@ -162,7 +162,7 @@ func frames() []attack {
 		})},
 		{group: group, name: "DATA on streams that are not open", want: gone, run: flood(4, 100, func(s *stream, i int) error { return s.WriteData(id(i), true, []byte("x")) })},
 		{group: group, name: "a frame of 1 MiB", want: gone, run: flood(4, 1, func(s *stream, _ int) error { return s.WriteRawFrame(http2.FrameHeaders, 0, 1, make([]byte, mib)) })},
-		{group: group, name: "2,000 lists of 900 KB whose window is 0", want: []string{"open", closed}, memory: 384 * mib, time: 20 * time.Second, run: closedWindow(20, 100)},
+		{group: group, name: "2,000 requests for 900 KB whose window is 0", want: []string{"open", closed}, memory: 1024 * mib, time: 20 * time.Second, run: closedWindow(20, 100)},
 	}
 }
 

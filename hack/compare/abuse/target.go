@@ -34,7 +34,7 @@ const (
 const mostData = 5 << 30
 
 // own are the keys that a server writes by itself, and the lease that the prober renews.
-var own = []string{"/registry/leases/", "/registry/masterleases/", "/registry/events/", "/registry/ranges/", "/registry/apiregistration.k8s.io/", "/registry/flowschemas/", "/registry/prioritylevelconfigurations/"}
+var own = []string{"/registry/leases/", "/registry/peerserverleases/", "/registry/masterleases/", "/registry/events/", "/registry/ranges/", "/registry/apiregistration.k8s.io/", "/registry/flowschemas/", "/registry/prioritylevelconfigurations/"}
 
 // target is one server under attack.
 type target struct {
