@@ -31,7 +31,6 @@ func FuzzEnvelope(f *testing.F) {
 
 func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte(config("secrets", key("aescbc", "one", secretA), "{identity: {}}")))
-	f.Add([]byte(config("'*.'", "{kms: {apiVersion: v2, name: k, endpoint: 'unix:///s.sock', timeout: 1s}}")))
 	f.Add([]byte("apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n"))
 	tr := &Transformer{cfg: Config{Metrics: NewMetrics(prometheus.NewRegistry(), "me")}, log: zap.NewNop()}
 	f.Fuzz(func(t *testing.T, data []byte) {
