@@ -64,7 +64,9 @@ func FuzzRequest(f *testing.F) {
 // secrets has one Secret by any name.
 type secrets struct{ *corev1.Secret }
 
-func (s secrets) GetSecret(context.Context, string, string) (*corev1.Secret, error) { return s.Secret, nil }
+func (s secrets) GetSecret(context.Context, string, string) (*corev1.Secret, error) {
+	return s.Secret, nil
+}
 
 // FuzzToken wants that nobody is known by a token that was not issued.
 func FuzzToken(f *testing.F) {
