@@ -7,30 +7,86 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 )
 
-// merged is a document changed by a merge patch, RFC 7396. Each of the two is read once, however deep it is; numbers stay as they are written.
+// merged is a document changed by a merge patch, RFC 7396. What the patch does not touch stays as it is written.
 func merged(document, patch []byte) ([]byte, error) {
-	doc, err := readMerge(document)
-	if _, ok := doc.(map[string]any); err != nil || !ok {
+	if !json.Valid(document) || firstByte(document) != '{' {
 		return nil, jsonpatch.ErrBadJSONDoc
 	}
 	change, err := readMerge(patch)
 	if err != nil {
 		return nil, jsonpatch.ErrBadJSONPatch
 	}
-	switch change.(type) {
+	var result any
+	switch c := change.(type) {
 	case map[string]any:
+		if result, err = mergeInto(document, c, 0); err != nil {
+			return nil, err
+		}
 	case []any:
-		doc = nil
+		result = merge(nil, c)
 	default:
 		return nil, jsonpatch.ErrBadJSONPatch
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(merge(doc, change)); err != nil {
+	if err := enc.Encode(result); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}
+
+// maxRawMerge is how deep an object is read level by level, each of them whole. Below it is read once, so that a deep one does not take the square of its depth.
+const maxRawMerge = 32
+
+// mergeInto is an object, written in JSON, changed by a patch; what is none is as an empty one.
+func mergeInto(document []byte, patch map[string]any, depth int) (any, error) {
+	if depth >= maxRawMerge {
+		var v any
+		if len(document) > 0 {
+			var err error
+			if v, err = readMerge(document); err != nil {
+				return nil, err
+			}
+		}
+		return merge(v, patch), nil
+	}
+	var fields map[string]json.RawMessage
+	if firstByte(document) == '{' {
+		if err := json.Unmarshal(document, &fields); err != nil {
+			return nil, err
+		}
+	}
+	out := make(map[string]any, len(fields))
+	for k, raw := range fields {
+		out[k] = raw
+	}
+	for k, change := range patch {
+		switch c := change.(type) {
+		case nil:
+			delete(out, k)
+		case map[string]any:
+			v, err := mergeInto(fields[k], c, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			out[k] = v
+		default:
+			var was any
+			if firstByte(fields[k]) == '{' {
+				was = map[string]any{}
+			}
+			out[k] = merge(was, change)
+		}
+	}
+	return out, nil
+}
+
+func firstByte(data []byte) byte {
+	if data = bytes.TrimLeft(data, " \t\r\n"); len(data) > 0 {
+		return data[0]
+	}
+	return 0
 }
 
 func readMerge(data []byte) (v any, err error) {

@@ -299,8 +299,7 @@ func strategicError(err error) error {
 	if errors.Is(err, mergepatch.ErrNoListOfLists) || errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys) {
 		return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	}
-	// What else it says is of the patch too, such as a directive of the wrong type.
-	return apierrors.NewBadRequest(err.Error())
+	return err
 }
 
 // appliedPatch reads what is to be applied.

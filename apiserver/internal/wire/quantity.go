@@ -10,6 +10,9 @@ const (
 
 // CostlyQuantity is whether the parser of quantities would take long for a text.
 func CostlyQuantity(text string) bool {
+	if text == "" || !strings.ContainsRune("+-.0123456789", rune(text[0])) {
+		return false // it is none
+	}
 	if len(text) > maxQuantity {
 		return true
 	}
