@@ -138,7 +138,11 @@ func FuzzMergePatch(f *testing.F) {
 		f.Add(golden(f, kind)[0], []byte(`{"metadata":{"labels":null,"annotations":{"a":"b"}},"spec":{"containers":[{"name":null}]}}`))
 	}
 	f.Add([]byte(`{"a":{"b":[1]}}`), []byte(`[null,{"a":null}]`))
-	f.Fuzz(func(t *testing.T, doc, patch []byte) { compareMerge(t, doc, patch) })
+	f.Fuzz(func(t *testing.T, doc, patch []byte) {
+		if firstByte(doc) == '{' { // as all objects are
+			compareMerge(t, doc, patch)
+		}
+	})
 }
 
 func FuzzJSONPatch(f *testing.F) {
