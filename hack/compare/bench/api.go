@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,7 +111,9 @@ func (b *bench) load(ctx context.Context, both [2]*target) error {
 		{"list of all, table", 3, 1.0 / 3, lists(3, "", table)},
 		{"list by a label that a tenth has, JSON", 10, 0.2, lists(10, "?labelSelector=tier%3Dt3", "")},
 		{"list of 500, then the next, JSON", 10, 0, lists(10, "?limit=500", "")},
-		{"patch (merge)", n, 0, single(http.MethodPatch, "", func(i int) []byte { return fmt.Appendf(nil, `{"metadata":{"labels":{"turn":"%d"}}}`, i) }, item)},
+		{"patch (merge)", n, 0, single(http.MethodPatch, "", func(i int) []byte {
+			return fmt.Appendf(nil, `{"metadata":{"labels":{"turn":"%d"}}}`, time.Now().UnixNano())
+		}, item)},
 		{"event to 100 watchers, JSON", 100 * watched, 0.25, b.fanOut(ctx)},
 		{"delete", n, 0.5, single(http.MethodDelete, "", nil, item)},
 	} {
@@ -119,6 +124,11 @@ func (b *bench) load(ctx context.Context, both [2]*target) error {
 				return fmt.Errorf("%s: %s: %w", t.Name, op.name, err)
 			}
 		}
+		if b.profiles != "" && op.name != "create" && op.name != "delete" {
+			if err := b.profile(ctx, both[1], op.name, op.run); err != nil {
+				return fmt.Errorf("profile of %s: %w", op.name, err)
+			}
+		}
 		count := float64(op.count)
 		b.add(row{group: "api", name: op.name, unit: "ms CPU", up: ms(s[0].cpu) / count, our: ms(s[1].cpu) / count, goal: op.goal, note: fmt.Sprintf("wall %.2f and %.2f ms", ms(s[0].wall)/count, ms(s[1].wall)/count)})
 		if op.name == "create" {
@@ -126,6 +136,34 @@ func (b *bench) load(ctx context.Context, both [2]*target) error {
 		}
 	}
 	return nil
+}
+
+// profile repeats a load until the processor profile of its server is written.
+func (b *bench) profile(ctx context.Context, t *target, name string, load func(*target) error) error {
+	file, err := os.Create(filepath.Join(b.profiles, strings.NewReplacer(" ", "-", ",", "", "(", "", ")", "").Replace(name)+".pprof"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	done := make(chan error, 1)
+	go func() {
+		r, err := t.open(ctx, http.MethodGet, "/debug/pprof/profile?seconds=5", "*/*", nil)
+		if err == nil {
+			_, err = io.Copy(file, r)
+			_ = r.Close()
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			return err
+		default:
+			if err := load(t); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // How many watchers see how many changes.
@@ -168,7 +206,7 @@ func (b *bench) fanOut(ctx context.Context) func(*target) error {
 			}
 		}
 		err := each(ctx, watched, func(ctx context.Context, i int) error {
-			return t.send(ctx, http.MethodPatch, fmt.Sprintf("%s/p%06d", pods, i), "", fmt.Appendf(nil, `{"metadata":{"labels":{"seen":"%d"}}}`, i))
+			return t.send(ctx, http.MethodPatch, fmt.Sprintf("%s/p%06d", pods, i), "", fmt.Appendf(nil, `{"metadata":{"labels":{"seen":"%d"}}}`, time.Now().UnixNano()))
 		})
 		if err == nil {
 			select {

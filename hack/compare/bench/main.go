@@ -17,8 +17,8 @@ import (
 
 // options are the command line.
 type options struct {
-	upstream, ours, report, only, idle string
-	pods, many, nodes, replicas        int
+	upstream, ours, report, only, idle, profiles string
+	pods, many, nodes, replicas                  int
 }
 
 // bench is one run.
@@ -59,6 +59,7 @@ func main() {
 	flag.StringVar(&o.report, "report", "", "file of the report, empty for none")
 	flag.StringVar(&o.only, "only", "", "run these parts alone, by commas: api, memory, scheduler, controllers, proxy, pods")
 	flag.StringVar(&o.idle, "idle", "", "file with what hack/bench.sh said of an idle cluster, for the report")
+	flag.StringVar(&o.profiles, "profiles", "", "folder for processor profiles of our API server, one for each of its loads that can be repeated; empty for none")
 	flag.IntVar(&o.pods, "pods", 5000, "pods of about 3 KiB that the API servers are loaded with")
 	flag.IntVar(&o.many, "many", 50000, "pods that the memory of concurrent lists is measured with")
 	flag.IntVar(&o.nodes, "nodes", 5000, "nodes that the schedulers choose from")

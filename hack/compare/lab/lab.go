@@ -159,7 +159,8 @@ func (l *Lab) Serve(ctx context.Context, name, bin string, args ...string) (*Ser
 	s := &Server{Name: name, Base: fmt.Sprintf("https://127.0.0.1:%d", ports[0]), HTTP: &http.Client{
 		Timeout: 5 * time.Minute,
 		// The certificate was made a moment ago for this run alone.
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64},
+		// HTTP/2, as client-go speaks it.
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true},
 	}}
 	begin := time.Now()
 	s.Proc, err = l.Start(ctx, name, filepath.Join(bin, "kube-apiserver"), append([]string{
